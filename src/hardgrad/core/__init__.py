@@ -1,0 +1,37 @@
+"""The vocabulary every other package speaks. Imports nothing else of hardgrad."""
+
+from ._black_box import BlackBox as BlackBox
+from ._controls import Control as Control
+from ._controls import Controls as Controls
+from ._controls import control as control
+from ._controls import resolve as resolve
+from ._errors import CheckpointError as CheckpointError
+from ._errors import HardgradError as HardgradError
+from ._errors import MissingExtraError as MissingExtraError
+from ._errors import NoDerivativeError as NoDerivativeError
+from ._errors import RunError as RunError
+from ._errors import UsageError as UsageError
+from ._errors import did_you_mean as did_you_mean
+from ._estimator import AbstractEstimator as AbstractEstimator
+from ._estimator import Estimate as Estimate
+from ._extras import require as require
+from ._json import dumps as dumps
+from ._json import number as number
+from ._objective import Loss as Loss
+from ._objective import LossFunction as LossFunction
+from ._objective import Metrics as Metrics
+from ._objective import Objective as Objective
+from ._order import Contract as Contract
+from ._order import Order as Order
+from ._progress import Progress as Progress
+from ._trees import Params as Params
+from ._trees import all_finite as all_finite
+from ._trees import cast_floats as cast_floats
+from ._trees import count_parameters as count_parameters
+from ._trees import float_dtype as float_dtype
+from ._trees import global_norm as global_norm
+from ._trees import leaf_names as leaf_names
+from ._trees import named_key as named_key
+from ._trees import named_leaves as named_leaves
+from ._trees import split_parameters as split_parameters
+from ._trees import tree_select as tree_select

@@ -1,0 +1,124 @@
+"""Models that JAX cannot trace: a NumPy function, a simulator, a predictor behind a call.
+
+A `BlackBox` is a model like any other whose forward pass runs on the host. It fits into compiled
+steps and trains with every estimator of order 0; asking for its derivative is an error that says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from ._errors import NoDerivativeError, RunError
+from ._trees import float_dtype
+
+
+class BlackBox(eqx.Module):
+    """A host function of parameters and inputs, as a model.
+
+    Calling it runs ``function(params, *inputs)`` on the host, with NumPy arrays in place of every
+    array. Gradients of order 0 only.
+
+    Attributes:
+        function: ``function(params, *inputs) -> array``. Pure: the same arguments, the same result.
+        params: what is trained, any pytree of floating-point arrays.
+        output_shape: the result's shape, or a function from the inputs to it. ``()`` suits a
+            function that returns a loss.
+        vectorized: whether `function` accepts extra leading axes on parameters and inputs alike
+            and returns them in front of its result. Probes then come in one call instead of one each.
+
+    Raises:
+        NoDerivativeError: when differentiated.
+        RunError: when the result's shape is not the one declared. From a compiled step it comes as
+            `jax.errors.JaxRuntimeError` with the same message, as every error of a host function does.
+
+    Example:
+        >>> import numpy as np
+        >>> import hardgrad as hg
+        >>> box = hg.BlackBox(lambda w, x: np.tanh(w * x), np.float32(0.5), output_shape=lambda x: x.shape)
+        >>> box(np.float32([0.0, 1.0])).shape
+        (2,)
+    """
+
+    function: Callable[..., Any] = eqx.field(static=True)
+    params: PyTree
+    output_shape: tuple[int, ...] | Callable[..., tuple[int, ...]] = eqx.field(static=True, default=())
+    vectorized: bool = eqx.field(static=True, default=False)
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        params: PyTree,
+        *,
+        output_shape: tuple[int, ...] | Callable[..., tuple[int, ...]] = (),
+        vectorized: bool = False,
+    ):
+        self.function = function
+        # A dtype given by name makes it strong: a plain float would compile again after its first update.
+        self.params = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), params)
+        self.output_shape = output_shape
+        self.vectorized = vectorized
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the host function; the result has the parameters' widest dtype."""
+        shape = self.output_shape(*inputs) if callable(self.output_shape) else self.output_shape
+        ranks = tuple(jnp.ndim(x) for x in jax.tree.leaves((self.params, inputs)))
+        host = _Host(self.function, tuple(shape), float_dtype(self.params), ranks)
+        return _on_host(host, "broadcast_all" if self.vectorized else "sequential", self.params, inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Host:
+    """The function as the callback sees it: NumPy in, a checked NumPy array out.
+
+    Equal for equal functions and shapes, so that a second call finds the first one's program.
+    """
+
+    function: Callable[..., Any]
+    shape: tuple[int, ...]
+    dtype: Any
+    ranks: tuple[int, ...]  # of the arguments' leaves, before any vmap
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return getattr(self.function, "__qualname__", None) or repr(self.function)
+
+    def __call__(self, params: Any, inputs: Any) -> Any:
+        arguments = jax.tree.map(np.asarray, (params, *inputs))
+        value = np.asarray(self.function(*arguments), dtype=self.dtype)
+        first, rank = next(zip(jax.tree.leaves(arguments), self.ranks, strict=True), (np.zeros(()), 0))
+        leading = first.shape[: first.ndim - rank]
+        if value.shape == leading + self.shape:
+            return value
+        said = f"the black box '{self.name}' returned shape {value.shape}, its declared shape is {self.shape}"
+        if leading:
+            raise RunError(
+                f"{said} and the leading axes are {leading}. Mend the function, or say "
+                "BlackBox(..., vectorized=False) if it takes no leading axes."
+            )
+        raise RunError(f"{said}. Mend the function, or say BlackBox(..., output_shape={value.shape}).")
+
+
+def _on_host(host: _Host, method: str, params: Any, inputs: Any) -> Any:
+    result = jax.ShapeDtypeStruct(host.shape, host.dtype)  # type: ignore[no-untyped-call]
+
+    @jax.custom_jvp
+    def call(params: Any, inputs: Any) -> Any:
+        return jax.pure_callback(host, result, params, inputs, vmap_method=method)
+
+    @call.defjvp
+    def no_derivative(primals: Any, tangents: Any) -> Any:
+        raise NoDerivativeError(
+            f"the black box '{host.name}' has no derivative: it runs outside JAX. Use an estimator "
+            "of order 0 instead: CentralDifference(), ForwardDifference(), SPSA() or AntitheticNES()."
+        )
+
+    return call(params, inputs)

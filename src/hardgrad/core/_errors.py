@@ -1,0 +1,51 @@
+"""The errors a user meets. Each message names the value, what was expected and how to mend it.
+
+The command line exits with 2 for `UsageError` (a mistake the user can mend) and with 1 for
+`RunError` (the run itself failed).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HardgradError(Exception):
+    """Base class of every error hardgrad raises on purpose."""
+
+
+class UsageError(HardgradError, ValueError):
+    """Something the caller gave is wrong: an option, a configuration, a file, a data set."""
+
+
+class RunError(HardgradError, RuntimeError):
+    """The run was set up correctly and failed all the same."""
+
+
+class NoDerivativeError(UsageError):
+    """A derivative was asked of something that has none, such as a host function."""
+
+
+class CheckpointError(UsageError):
+    """A checkpoint is missing, damaged, or does not fit the run it is loaded into."""
+
+
+class MissingExtraError(UsageError, ImportError):
+    """An optional package is not installed; the message gives the install line."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The sentence that helps after an unknown name.
+
+    Args:
+        given: the name that was not found.
+        known: the names that exist.
+
+    Returns:
+        ``"Did you mean 'x'?"`` when one is close, else ``"Known: a, b."``.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return f"Known: {', '.join(names) or '(none)'}."

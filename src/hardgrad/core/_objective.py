@@ -1,0 +1,181 @@
+"""What is minimised: an objective, and an objective bound to a batch.
+
+An *objective* is a function ``objective(model, batch, controls, key) -> (loss, metrics)`` with a
+scalar loss and a flat dict of scalar metrics. The trainer binds it to the step's batch, controls
+and key; what estimators and methods see is the bound `Loss`, a function of the parameters alone.
+
+Three things are done here once, for every method:
+
+* accumulation: a batch of m microbatches gives their mean, and its gradient is found microbatch by
+  microbatch, so that memory does not grow with m;
+* mixed precision: parameters and inputs are cast on the way in, the loss is widened on the way out;
+* loss scaling: cotangents are multiplied after the loss and divided again before the parameters, so
+  that float16 gradients do not underflow and nobody outside sees the scale
+  (Micikevicius et al. 2018, "Mixed Precision Training", section 3.2).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+from ._controls import Controls
+from ._errors import UsageError
+from ._trees import Params, cast_floats, float_dtype
+
+Metrics = dict[str, Array]
+"""Name to scalar array."""
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """``objective(model, batch, controls, key) -> (loss, metrics)``."""
+
+    def __call__(
+        self, model: Any, batch: Any, controls: Controls, key: Key[Array, ""], /
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The scalar loss of `model` on `batch`, and a flat dict of scalars worth recording."""
+        ...
+
+
+@runtime_checkable
+class LossFunction(Protocol):
+    """``loss_fn(params) -> (loss, metrics)``: what estimators and methods are given."""
+
+    def __call__(self, params: Params, /) -> tuple[Float[Array, ""], Metrics]:
+        """The scalar loss at `params`, and metrics."""
+        ...
+
+
+@eqx.filter_custom_vjp
+def _multiply_cotangent(x: Any, scale: Any) -> Any:
+    return x
+
+
+@_multiply_cotangent.def_fwd  # type: ignore[untyped-decorator]
+def _multiply_cotangent_fwd(perturbed: Any, x: Any, scale: Any) -> tuple[Any, None]:
+    return x, None
+
+
+@_multiply_cotangent.def_bwd  # type: ignore[untyped-decorator]
+def _multiply_cotangent_bwd(residuals: None, grad: Any, perturbed: Any, x: Any, scale: Any) -> Any:
+    return jax.tree.map(lambda g: g * scale.astype(g.dtype), grad)
+
+
+class Loss(eqx.Module):
+    """An objective bound to one step: ``loss(params) -> (value, metrics)``.
+
+    Attributes:
+        objective: the objective.
+        rest: the model without its parameters.
+        batch: the step's batch; with a leading axis of microbatches if `microbatches` > 1.
+        controls: the step's controls.
+        key: the step's key.
+        microbatches: how many microbatches the batch holds.
+        compute_dtype: dtype of the model's arithmetic, or None to leave it alone.
+        scale: the loss scale, a scalar, or None.
+    """
+
+    objective: Any
+    rest: PyTree
+    batch: PyTree
+    controls: Controls
+    key: Key[Array, ""]
+    microbatches: int = eqx.field(static=True, default=1)
+    compute_dtype: Any = eqx.field(static=True, default=None)
+    scale: Float[Array, ""] | None = None
+
+    def model(self, params: Params) -> PyTree:
+        """The whole model with these parameters."""
+        return eqx.combine(params, self.rest)
+
+    def __call__(self, params: Params) -> tuple[Float[Array, ""], Metrics]:
+        """The loss at `params` and the objective's metrics."""
+        if self.microbatches == 1:
+            value, metrics = _single(params, (self, self.batch, self.key))
+        else:
+            value, metrics = _mean_over_microbatches(params, self)
+        return value, metrics
+
+
+def _single(params: Params, bound: tuple[Loss, PyTree, Any]) -> tuple[Array, Metrics]:
+    loss, batch, key = bound
+    out_dtype = float_dtype(params)
+    if loss.scale is not None:
+        params = _multiply_cotangent(params, 1.0 / loss.scale)
+    model, controls = loss.model(params), loss.controls
+    if loss.compute_dtype is not None:
+        model, batch, controls = cast_floats((model, batch, dict(controls)), loss.compute_dtype)
+    value, metrics = _checked(loss.objective(model, batch, controls, key))
+    if loss.compute_dtype is not None:
+        value, metrics = cast_floats((value, metrics), out_dtype)
+    if loss.scale is not None:
+        value = _multiply_cotangent(value, loss.scale)
+    return value, metrics
+
+
+def _checked(result: Any) -> tuple[Array, Metrics]:
+    """What an objective returned, as arrays.
+
+    Raises:
+        UsageError: it is not a scalar and a dict of scalars.
+    """
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+        raise UsageError(
+            "an objective must return (loss, metrics), metrics a dict of scalars, "
+            f"got {type(result).__name__}. Without metrics: return loss, {{}}."
+        )
+    value, metrics = jnp.asarray(result[0]), {name: jnp.asarray(m) for name, m in result[1].items()}
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise UsageError(
+            f"a loss must be a real floating-point number, got {value.dtype}. Cast it to float32."
+        )
+    for name, array in {"loss": value, **metrics}.items():
+        if array.shape != ():
+            raise UsageError(
+                f"an objective's '{name}' must be a scalar, got shape {array.shape}. Take its mean."
+            )
+    return value, metrics
+
+
+def _mean_dtype(dtype: Any) -> Any:
+    return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.float32
+
+
+def _microbatch_scan(each: Any, loss: Loss) -> Any:
+    """Mean over microbatches of ``each(batch, key)``; integers and booleans become floats first."""
+    items = loss.batch, jax.random.split(loss.key, loss.microbatches)
+    out = jax.eval_shape(each, *jax.tree.map(lambda x: x[0], items))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, _mean_dtype(x.dtype)), out)
+
+    def add(total: Any, item: Any) -> tuple[Any, None]:
+        return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, each(*item)), None
+
+    total, _ = jax.lax.scan(add, zeros, items)
+    return jax.tree.map(lambda x: x / loss.microbatches, total)
+
+
+@eqx.filter_custom_vjp
+def _mean_over_microbatches(params: Params, loss: Loss) -> Any:
+    return _microbatch_scan(lambda batch, key: _single(params, (loss, batch, key)), loss)
+
+
+@_mean_over_microbatches.def_fwd  # type: ignore[untyped-decorator]
+def _mean_over_microbatches_fwd(perturbed: Any, params: Params, loss: Loss) -> Any:
+    gradient_of = eqx.filter_value_and_grad(_single, has_aux=True)
+    mean, gradient = _microbatch_scan(lambda batch, key: gradient_of(params, (loss, batch, key)), loss)
+    return mean, gradient
+
+
+@_mean_over_microbatches.def_bwd  # type: ignore[untyped-decorator]
+def _mean_over_microbatches_bwd(
+    gradient: Any, grad_out: Any, perturbed: Any, params: Params, loss: Loss
+) -> Any:
+    cotangent = grad_out[0]  # metrics are carried along, never differentiated
+    if cotangent is None:
+        return jax.tree.map(jnp.zeros_like, gradient)
+    return jax.tree.map(lambda g: g * cotangent.astype(g.dtype), gradient)

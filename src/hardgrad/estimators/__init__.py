@@ -1,0 +1,7 @@
+"""Estimators: ways to turn an objective into a gradient, ordered by the information they use."""
+
+from ._autodiff import Autodiff as Autodiff
+from ._finite_difference import CentralDifference as CentralDifference
+from ._finite_difference import ForwardDifference as ForwardDifference
+from ._random_directions import SPSA as SPSA
+from ._random_directions import AntitheticNES as AntitheticNES

@@ -1,0 +1,152 @@
+"""Curves of one value over epochs or steps: ramp, warm-up, cosine, and any schedule of Optax."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core import Progress, UsageError
+
+Unit = Literal["epoch", "step"]
+"""What a curve counts."""
+
+
+def _count(progress: Progress, unit: Unit) -> int:
+    return progress.epoch if unit == "epoch" else progress.step
+
+
+def _check(over: int, unit: str) -> None:
+    if over < 0:
+        raise UsageError(f"a schedule's length must not be negative, got {over}.")
+    if unit not in ("epoch", "step"):
+        raise UsageError(f"a schedule counts by 'epoch' or 'step', got {unit!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearRamp:
+    """`start` until `after`, then a straight line to `end` over `over` epochs or steps, then `end`.
+
+    Attributes:
+        start: the first value.
+        end: the last value.
+        over: length of the line.
+        after: where it begins.
+        unit: ``"epoch"`` or ``"step"``.
+    """
+
+    start: float
+    end: float
+    over: int
+    after: int = 0
+    unit: Unit = "epoch"
+
+    def __post_init__(self) -> None:
+        _check(self.over, self.unit)
+
+    @property
+    def per_epoch(self) -> bool:
+        """Whether it counts epochs."""
+        return self.unit == "epoch"
+
+    def __call__(self, progress: Progress) -> float:
+        """The value now."""
+        done = _count(progress, self.unit) - self.after
+        if done < 0:
+            return self.start
+        if done >= self.over:
+            return self.end
+        low, high = sorted((self.start, self.end))  # rounding must not carry the line past its end
+        return min(max(self.start + (self.end - self.start) * done / self.over, low), high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Warmup:
+    """From ``value / over`` in straight steps to `value`, reached at the `over`-th epoch or step.
+
+    Attributes:
+        value: what is reached.
+        over: after how many.
+        unit: ``"epoch"`` or ``"step"``.
+    """
+
+    value: float
+    over: int
+    unit: Unit = "step"
+
+    def __post_init__(self) -> None:
+        _check(self.over, self.unit)
+
+    @property
+    def per_epoch(self) -> bool:
+        """Whether it counts epochs."""
+        return self.unit == "epoch"
+
+    def __call__(self, progress: Progress) -> float:
+        """The value now."""
+        return self.value * min(1.0, (_count(progress, self.unit) + 1) / max(1, self.over))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from `start` to `end` over `over` epochs or steps, then `end`.
+
+    ``end + (start - end) · (1 + cos(π min(1, n / over))) / 2`` (Loshchilov and Hutter 2017,
+    arXiv:1608.03983, eq. 5, one cycle).
+
+    Attributes:
+        start: the first value.
+        end: the last value.
+        over: length of the half wave.
+        unit: ``"epoch"`` or ``"step"``.
+    """
+
+    start: float
+    end: float
+    over: int
+    unit: Unit = "epoch"
+
+    def __post_init__(self) -> None:
+        _check(self.over, self.unit)
+
+    @property
+    def per_epoch(self) -> bool:
+        """Whether it counts epochs."""
+        return self.unit == "epoch"
+
+    def __call__(self, progress: Progress) -> float:
+        """The value now."""
+        ratio = min(1.0, _count(progress, self.unit) / max(1, self.over))
+        return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * ratio)) / 2.0
+
+
+class FromOptax:
+    """A schedule of Optax: a function of the count to a value.
+
+    Where the run's length is known, all values are computed at once, at the first call.
+
+    Args:
+        schedule: such as ``optax.warmup_cosine_decay_schedule(...)``.
+        unit: ``"epoch"`` or ``"step"``.
+    """
+
+    def __init__(self, schedule: Any, *, unit: Unit = "step"):
+        _check(0, unit)
+        self.schedule, self.unit = schedule, unit
+        self.per_epoch = unit == "epoch"
+        self._table: np.ndarray[Any, Any] | None = None
+
+    def __call__(self, progress: Progress) -> float:
+        """The value now."""
+        count = _count(progress, self.unit)
+        total = progress.epochs if self.unit == "epoch" else progress.total_steps
+        if total is None or count >= total:
+            return float(self.schedule(jnp.asarray(count)))
+        if self._table is None or len(self._table) < total:
+            values = jax.vmap(lambda n: jnp.asarray(self.schedule(n)))(jnp.arange(total))
+            self._table = np.asarray(values)
+        return float(self._table[count])

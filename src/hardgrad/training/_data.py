@@ -1,0 +1,226 @@
+"""Feeding a trainer: arrays that fit in memory, and streams of batches.
+
+A feed cuts an epoch into *blocks*: groups of steps that one dispatch to the device runs. Arrays in
+memory stay on the device and a block carries the rows of each step; a stream's block carries the
+batches themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from ..core import UsageError, leaf_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Steps that run in one dispatch.
+
+    Attributes:
+        steps: how many.
+        rows: int array ``[steps, batch]`` of rows into the arrays in memory, or None.
+        batches: a pytree of arrays ``[steps, batch, ...]``, or None.
+    """
+
+    steps: int
+    rows: np.ndarray[Any, Any] | None = None
+    batches: PyTree = None
+
+
+def check_arrays(data: PyTree, *, what: str, allow_non_finite: bool) -> None:
+    """Refuse data no step could use, before any work is done.
+
+    Raises:
+        UsageError: a leaf is not an array, or holds NaN or infinity where that is not allowed.
+    """
+    for name, leaf in zip(leaf_names(data), jax.tree.leaves(data), strict=True):
+        if not eqx.is_array_like(leaf):
+            raise UsageError(f"{what} must be a pytree of arrays, but '{name}' is a {type(leaf).__name__}.")
+        values = np.asarray(leaf)
+        if allow_non_finite or not np.issubdtype(values.dtype, np.inexact):
+            continue
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            where = tuple(int(i) for i in bad[0])
+            raise UsageError(
+                f"{what}: '{name or 'the array'}' holds {values[where]} at {where}, {len(bad)} non-finite of "
+                f"{values.size}. Clean the data, or say InMemory(..., allow_non_finite=True) if the objective expects it."
+            )
+
+
+class InMemory:
+    """Arrays that fit in memory, fed from the device.
+
+    Args:
+        arrays: a pytree of arrays. With a batch size, all share their leading axis.
+        batch_size: rows a step; None gives all arrays whole to every step.
+        shuffle: draw a new order of rows each epoch.
+        keep_remainder: run a shorter last step for the rows that are left over; else they sit out
+            this epoch.
+        allow_non_finite: let NaN and infinities in the data pass.
+
+    Raises:
+        UsageError: not arrays, of different lengths, not finite, or fewer rows than a batch.
+    """
+
+    def __init__(
+        self,
+        arrays: PyTree,
+        *,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        keep_remainder: bool = True,
+        allow_non_finite: bool = False,
+    ):
+        if not jax.tree.leaves(arrays):
+            raise UsageError("there is no array in the data.")
+        check_arrays(arrays, what="the data", allow_non_finite=allow_non_finite)
+        self.batch_size, self.shuffle, self.keep_remainder = batch_size, shuffle, keep_remainder
+        self.arrays = jax.tree.map(jnp.asarray, arrays)
+        self.rows: int | None = None
+        if batch_size is not None:
+            self.rows = _common_length(arrays)
+            if not isinstance(batch_size, int) or not 1 <= batch_size <= self.rows:
+                raise UsageError(f"batch_size must be between 1 and the {self.rows} rows there are, got {batch_size!r}.")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        if self.rows is None or self.batch_size is None:
+            return 1
+        whole, left = divmod(self.rows, self.batch_size)
+        return whole + (1 if left and self.keep_remainder else 0)
+
+    def blocks(self, epoch: int, seed: int, limit: int | None) -> Iterator[Block]:
+        """The blocks of one epoch, of at most `limit` steps each.
+
+        Args:
+            epoch: from 0; with `seed` it decides the order of rows.
+            seed: the run's seed.
+            limit: most steps in a block, or None.
+        """
+        if self.rows is None or self.batch_size is None:
+            yield Block(1)
+            return
+        order = np.arange(self.rows)
+        if self.shuffle:
+            order = np.random.default_rng((seed, epoch)).permutation(self.rows)
+        whole = self.rows // self.batch_size
+        rows = order[: whole * self.batch_size].reshape(whole, self.batch_size).astype(np.int32)
+        for start in range(0, whole, limit or whole):
+            part = rows[start : start + (limit or whole)]
+            yield Block(len(part), rows=part)
+        left = order[whole * self.batch_size :].astype(np.int32)
+        if len(left) and self.keep_remainder:
+            yield Block(1, rows=left[None])
+
+
+class Stream:
+    """Batches that come one after another: a generator, a torch ``DataLoader``, grain.
+
+    Args:
+        source: an iterable of batches (pytrees of arrays, torch tensors included), begun anew each
+            epoch; or a function ``source(epoch) -> iterable``, which lets a resumed run find its
+            place at once and see the same batches; or an iterator, read on from epoch to epoch
+            (a resumed run then reads and drops what was already used).
+        steps_per_epoch: how many batches make an epoch; None takes all. Needed for endless ones.
+        batches_per_dispatch: how many batches go to the device together.
+
+    Raises:
+        UsageError: a number out of range.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[Any] | Callable[[int], Iterable[Any]],
+        *,
+        steps_per_epoch: int | None = None,
+        batches_per_dispatch: int = 8,
+    ):
+        if batches_per_dispatch < 1 or (steps_per_epoch is not None and steps_per_epoch < 1):
+            raise UsageError(
+                f"a stream needs at least one batch an epoch and a dispatch, got steps_per_epoch={steps_per_epoch}, "
+                f"batches_per_dispatch={batches_per_dispatch}."
+            )
+        if not callable(source) and not isinstance(source, Iterable):
+            raise UsageError(f"a stream reads an iterable or a function of the epoch, got {type(source).__name__}.")
+        self.source, self.batches_per_dispatch = source, batches_per_dispatch
+        self._steps = steps_per_epoch
+        self._consumed = 0  # batches taken from a one-pass iterator
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Steps in an epoch, or None where the source does not say."""
+        if self._steps is None and hasattr(self.source, "__len__"):
+            return len(self.source)
+        return self._steps
+
+    def skip_to(self, steps: int) -> None:
+        """Put a one-pass iterator where a resumed run left it: `steps` batches in."""
+        if isinstance(self.source, Iterator):
+            for _ in itertools.islice(self.source, steps - self._consumed):
+                self._consumed += 1
+
+    def blocks(self, epoch: int, seed: int, limit: int | None) -> Iterator[Block]:
+        """The blocks of one epoch: batches stacked while their shapes agree."""
+        del seed
+        source = self.source(epoch) if callable(self.source) else self.source
+        group: list[Any] = []
+        for batch in itertools.islice(iter(source), self._steps):
+            self._consumed += 1
+            arrays = jax.tree.map(np.asarray, batch)
+            if group and _shapes(group[0]) != _shapes(arrays):
+                yield _stack(group)
+                group = []
+            group.append(arrays)
+            if len(group) == min(self.batches_per_dispatch, limit or self.batches_per_dispatch):
+                yield _stack(group)
+                group = []
+        if group:
+            yield _stack(group)
+
+
+Feed = InMemory | Stream
+
+
+def as_feed(data: Any, *, batch_size: int | None) -> Feed:
+    """`data` as a feed: feeds pass, arrays are held in memory, other iterables are streams.
+
+    Raises:
+        UsageError: a batch size given for something that brings its own batches.
+    """
+    if isinstance(data, InMemory | Stream):
+        if batch_size is not None:
+            raise UsageError(f"give the batch size to {type(data).__name__}(...), not to fit as well.")
+        return data
+    leaves = jax.tree.leaves(data)
+    if leaves and all(eqx.is_array_like(leaf) for leaf in leaves):
+        return InMemory(data, batch_size=batch_size)
+    if batch_size is not None:
+        raise UsageError("a stream brings its own batches: leave batch_size out.")
+    return Stream(data)
+
+
+def _common_length(arrays: PyTree) -> int:
+    lengths = {name: np.shape(x)[:1] for name, x in zip(leaf_names(arrays), jax.tree.leaves(arrays), strict=True)}
+    if () in lengths.values() or len(set(lengths.values())) != 1:
+        found = ", ".join(f"'{k}': {v[0] if v else 'scalar'}" for k, v in lengths.items())
+        raise UsageError(f"with a batch size, all arrays need the same leading length; found {found}.")
+    return int(next(iter(lengths.values()))[0])
+
+
+def _shapes(batch: PyTree) -> Any:
+    return jax.tree.structure(batch), [x.shape for x in jax.tree.leaves(batch)]
+
+
+def _stack(group: list[Any]) -> Block:
+    return Block(len(group), batches=jax.tree.map(lambda *xs: np.stack(xs), *group))

@@ -1,0 +1,146 @@
+"""A run on disk: one folder, laid out the same for every recipe and every user's own model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ..core import CheckpointError, UsageError, dumps
+from ._storage import disk_errors, write_text
+
+
+class RunFolder:
+    """The files of one run; see the table in the documentation.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """A new folder.
+
+        Raises:
+            UsageError: something is there already, or it can't be made.
+        """
+        folder = cls(path)
+        if folder.path.exists() and not folder.path.is_dir():
+            raise UsageError(f"{folder.path} is a file. Give a folder that does not exist yet.")
+        if folder.path.is_dir() and any(folder.path.iterdir()):
+            raise UsageError(
+                f"{folder.path} already holds files, which stay untouched. Resume it (hardgrad resume {folder.path}; "
+                "in Python: fit(..., resume=True)), or give another folder."
+            )
+        with disk_errors(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            UsageError: there is none.
+        """
+        folder = cls(path)
+        if not folder.config_path.is_file():
+            raise UsageError(f"{folder.path} is not a run: it has no config.json. Runs are folders that 'hardgrad run' made.")
+        return folder
+
+    @property
+    def config_path(self) -> Path:
+        """Every setting as resolved."""
+        return self.path / "config.json"
+
+    @property
+    def telemetry_path(self) -> Path:
+        """One JSON record an event."""
+        return self.path / "telemetry.jsonl"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """One folder a checkpoint, named by its epoch."""
+        return self.path / "checkpoints"
+
+    @property
+    def best_path(self) -> Path:
+        """The best parameters."""
+        return self.path / "best"
+
+    @property
+    def result_path(self) -> Path:
+        """How the run ended."""
+        return self.path / "result.json"
+
+    def write_json(self, path: Path, value: Any) -> None:
+        """Replace a JSON file at once."""
+        write_text(path, dumps(value, indent=2) + "\n")
+
+    def read_json(self, path: Path) -> Any:
+        """A JSON file's content.
+
+        Raises:
+            UsageError: it is missing or damaged.
+        """
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"{path} is missing.") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is damaged: {error}.") from error
+
+    def telemetry(self) -> Iterator[dict[str, Any]]:
+        """The records of the telemetry, in order; a torn last line is left out.
+
+        Raises:
+            UsageError: a line before the last is damaged.
+        """
+        if not self.telemetry_path.is_file():
+            return
+        with open(self.telemetry_path, encoding="utf-8", errors="replace") as file:
+            for count, line in enumerate(file, start=1):
+                if not line.endswith("\n"):
+                    return
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise UsageError(f"{self.telemetry_path}, line {count} is damaged: {error}.") from error
+                yield record
+
+    def checkpoints(self) -> list[Path]:
+        """The finished checkpoints, oldest first."""
+        if not self.checkpoints_path.is_dir():
+            return []
+        return sorted((p for p in self.checkpoints_path.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+
+    def damaged_checkpoint(self, folder: Path, error: CheckpointError) -> CheckpointError:
+        """The error for a checkpoint that can't be read, with the way out."""
+        earlier = [p.name for p in self.checkpoints() if int(p.name) < int(folder.name)]
+        way_out = (
+            f"Delete that folder to resume from checkpoint {earlier[-1]}."
+            if earlier
+            else "Delete that folder to begin the run again from its first epoch."
+        )
+        return CheckpointError(f"{error} {way_out}")
+
+
+def environment() -> dict[str, str]:
+    """What the run ran on: versions and platform."""
+    packages = ("hardgrad", "jax", "equinox", "optax", "numpy")
+    return {
+        **{name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(jax.devices()[0].device_kind),
+        "backend": jax.default_backend(),
+    }

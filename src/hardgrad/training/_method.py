@@ -1,0 +1,102 @@
+"""A method: turns an objective into new parameters."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import optax
+from jaxtyping import Array, Float, Key
+
+from ..core import AbstractEstimator, Contract, Controls, LossFunction, Metrics, Params, global_norm
+from ._transforms import optimizer_diagnostics
+
+
+class Outcome(NamedTuple):
+    """What a step found, besides the new parameters.
+
+    Attributes:
+        loss: the objective before the update.
+        metrics: the objective's metrics before the update.
+        diagnostics: what estimator and optimiser say about the step: a flat dict of scalars.
+        gradient: the estimated gradient, or None for a method that has none.
+    """
+
+    loss: Float[Array, ""]
+    metrics: Metrics
+    diagnostics: Metrics
+    gradient: Params | None
+
+
+class AbstractMethod(eqx.Module):
+    """Turns an objective into new parameters. Pure: state in, state out.
+
+    Python floats of a method are traced, so that another value does not compile again.
+    """
+
+    @property
+    @abc.abstractmethod
+    def contract(self) -> Contract:
+        """Order and cost of one step, as data."""
+
+    @abc.abstractmethod
+    def init(self, params: Params, *, key: Key[Array, ""]) -> Any:
+        """The method's state before the first step."""
+
+    @abc.abstractmethod
+    def update(
+        self, loss_fn: LossFunction, params: Params, state: Any, *, controls: Controls, key: Key[Array, ""]
+    ) -> tuple[Params, Any, Outcome]:
+        """New parameters, new state, and what the step found."""
+
+
+class GradientMethod(AbstractMethod):
+    """An estimator of the gradient with an Optax optimiser.
+
+    Attributes:
+        estimator: such as `Autodiff` or `CentralDifference`.
+        optimizer: any Optax transformation. It gets as extra arguments ``controls``, and ``value``,
+            ``grad`` and ``value_fn`` for those that search along a line.
+    """
+
+    estimator: AbstractEstimator
+    optimizer: optax.GradientTransformation
+
+    @property
+    def contract(self) -> Contract:
+        """The estimator's."""
+        return self.estimator.contract
+
+    def init(self, params: Params, *, key: Key[Array, ""]) -> Any:
+        """States of the estimator and of the optimiser."""
+        return self.estimator.init(params), self.optimizer.init(params)
+
+    def update(
+        self, loss_fn: LossFunction, params: Params, state: Any, *, controls: Controls, key: Key[Array, ""]
+    ) -> tuple[Params, Any, Outcome]:
+        """Estimate, transform, apply."""
+        estimator_state, optimizer_state = state
+        estimate, estimator_state = self.estimator.estimate(
+            loss_fn, params, estimator_state, controls=controls, key=key
+        )
+        # Optax raises numbers to integer counts, which strict promotion forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, optimizer_state = optax.with_extra_args_support(self.optimizer).update(
+                estimate.gradient,
+                optimizer_state,
+                params,
+                controls=controls,
+                value=estimate.loss,
+                grad=estimate.gradient,
+                value_fn=lambda p: loss_fn(p)[0],
+            )
+            new_params = optax.apply_updates(params, updates)
+        diagnostics = {
+            "gradient_norm": global_norm(estimate.gradient),
+            **estimate.diagnostics,
+            **optimizer_diagnostics(optimizer_state),
+        }
+        outcome = Outcome(estimate.loss, estimate.metrics, diagnostics, estimate.gradient)
+        return new_params, (estimator_state, optimizer_state), outcome

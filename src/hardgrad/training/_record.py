@@ -1,0 +1,87 @@
+"""What one epoch leaves behind, and how the numbers of its steps become one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..core import UsageError, did_you_mean, number
+
+Reducer = str | Callable[[np.ndarray[Any, Any]], float]
+"""``"mean"``, ``"sum"``, ``"min"``, ``"max"``, ``"first"``, ``"last"``, or a function of the steps' values."""
+
+_REDUCERS: dict[str, Callable[[np.ndarray[Any, Any]], float]] = {
+    "mean": lambda x: float(np.mean(x)),
+    "sum": lambda x: float(np.sum(x)),
+    "min": lambda x: float(np.min(x)),
+    "max": lambda x: float(np.max(x)),
+    "first": lambda x: float(x[0]),
+    "last": lambda x: float(x[-1]),
+}
+
+
+def check_reducers(reducers: Mapping[str, Reducer]) -> None:
+    """Raise `UsageError` for a reducer that is neither a known name nor a function."""
+    for name, reducer in reducers.items():
+        if not callable(reducer) and reducer not in _REDUCERS:
+            raise UsageError(f"the reducer of '{name}' is {reducer!r}. {did_you_mean(str(reducer), _REDUCERS)}")
+
+
+def reduce_steps(values: np.ndarray[Any, Any], reducer: Reducer) -> float:
+    """One number for an epoch. The mean of one step is that step's value, to the bit."""
+    if len(values) == 1 and not callable(reducer):
+        return float(values[0])
+    function = _REDUCERS[reducer] if isinstance(reducer, str) else reducer
+    return float(function(values))
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochRecord:
+    """One epoch.
+
+    Attributes:
+        epoch: which, from 0.
+        steps: optimiser steps done since the run began, this epoch's included.
+        controls: the controls of its last step.
+        metrics: ``loss``, the objective's metrics and the method's diagnostics, reduced over its
+            steps; ``skipped``, the number of steps left out because something was not finite;
+            and ``val_`` followed by each of loss and metrics on the validation data.
+            Diagnostics are absent where every step was frozen.
+        frozen: whether every step was frozen.
+        arrays: what the trainer's recorder kept, a leading axis of steps each.
+    """
+
+    epoch: int
+    steps: int
+    controls: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    frozen: bool = False
+    arrays: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as they stand in telemetry."""
+        out: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step": self.steps,
+            "frozen": self.frozen,
+            "controls": dict(self.controls),
+            "metrics": dict(self.metrics),
+        }
+        if self.arrays:
+            out["arrays"] = {name: np.asarray(value).tolist() for name, value in self.arrays.items()}
+        return out
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> EpochRecord:
+        """The record that `as_json` wrote, to the bit."""
+        return cls(
+            epoch=fields["epoch"],
+            steps=fields["step"],
+            controls={k: number(v) for k, v in fields["controls"].items()},
+            metrics={k: number(v) for k, v in fields["metrics"].items()},
+            frozen=fields["frozen"],
+            arrays={k: np.asarray(number(v)) for k, v in fields.get("arrays", {}).items()},
+        )

@@ -1,0 +1,144 @@
+"""One step, pure: update or hold, never with a number that is not finite.
+
+A step whose loss, gradient or new parameters are not finite leaves parameters and method state as
+they were; it is reported as it is, and counted. A frozen step (control ``freeze``) evaluates the
+loss and updates nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from ..core import Loss, Params, all_finite, tree_select
+from ._method import AbstractMethod, Outcome
+
+FREEZE = "freeze"
+"""The control that, when true, holds the parameters for a step."""
+
+Recorder = Callable[[Params, Outcome], dict[str, Array]]
+"""``record(params after the step, outcome) -> arrays`` to keep for every step."""
+
+_SCALE_START, _SCALE_GROWTH_EVERY = 2.0**15, 2000  # the customary start; longer than any warm-up
+
+
+class TrainState(NamedTuple):
+    """All that one step hands to the next.
+
+    Attributes:
+        params: the trained parameters.
+        method: the method's state.
+        streak: non-finite steps in a row, so far.
+        loss_scale: the scale of float16 gradients; 1 and unused in other precisions.
+        since_growth: finite steps since the scale last changed.
+    """
+
+    params: Params
+    method: Any
+    streak: Int[Array, ""]
+    loss_scale: Float[Array, ""]
+    since_growth: Int[Array, ""]
+
+
+class StepOutput(NamedTuple):
+    """What one step reports.
+
+    Attributes:
+        scalars: loss and metrics by name.
+        diagnostics: what the method says about the update, by name; NaN in a frozen step.
+        finite: whether loss, gradient and new parameters were finite.
+        frozen: whether the step was held by the ``freeze`` control.
+        streak: non-finite steps in a row, this one included.
+        arrays: what the recorder asked for.
+    """
+
+    scalars: dict[str, Array]
+    diagnostics: dict[str, Array]
+    finite: Bool[Array, ""]
+    frozen: Bool[Array, ""]
+    streak: Int[Array, ""]
+    arrays: dict[str, Array]
+
+
+def initial_state(method: AbstractMethod, params: Params, *, key: Key[Array, ""]) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        params=params,
+        method=method.init(params, key=key),
+        streak=jnp.zeros((), jnp.int32),
+        loss_scale=jnp.array(_SCALE_START, jnp.float32),
+        since_growth=jnp.zeros((), jnp.int32),
+    )
+
+
+def _adapt_scale(state: TrainState, finite: Bool[Array, ""]) -> tuple[Array, Array]:
+    """Halve after an overflow, double after a long quiet (Micikevicius et al. 2018, section 3.2)."""
+    quiet = jnp.where(finite, state.since_growth + 1, 0)
+    grow = quiet >= _SCALE_GROWTH_EVERY
+    up = jnp.where(grow, state.loss_scale * 2.0, state.loss_scale)
+    return jnp.where(finite, up, jnp.maximum(state.loss_scale / 2.0, 1.0)), jnp.where(grow, 0, quiet)
+
+
+def train_step(
+    method: AbstractMethod,
+    loss: Loss,
+    state: TrainState,
+    *,
+    key: Key[Array, ""],
+    record: Recorder | None = None,
+) -> tuple[TrainState, StepOutput]:
+    """One step of a method on a bound loss.
+
+    Args:
+        method: the method.
+        loss: the objective bound to batch, controls and key. Its scale is set here.
+        state: the state so far.
+        key: the key the method may draw from.
+        record: arrays to report for this step.
+    """
+    scaled = loss.compute_dtype is not None and jnp.dtype(loss.compute_dtype) == jnp.float16
+    if scaled:
+        loss = dataclasses.replace(loss, scale=state.loss_scale)
+
+    def update(state: TrainState) -> tuple[Any, Any, Outcome]:
+        return method.update(loss, state.params, state.method, controls=loss.controls, key=key)
+
+    def hold(state: TrainState) -> tuple[Any, Any, Outcome]:
+        value, metrics = loss(state.params)
+        shape = jax.eval_shape(update, state)[2]
+        absent = jax.tree.map(_not_computed, (shape.diagnostics, shape.gradient))
+        return state.params, state.method, Outcome(value, metrics, *absent)
+
+    if FREEZE in loss.controls:
+        frozen = jnp.asarray(loss.controls[FREEZE], bool)
+        params, method_state, outcome = jax.lax.cond(frozen, hold, update, state)
+        gradient_finite = frozen | all_finite(outcome.gradient)
+    else:
+        frozen = jnp.array(False)
+        params, method_state, outcome = update(state)
+        gradient_finite = all_finite(outcome.gradient)
+
+    finite = jnp.isfinite(outcome.loss) & gradient_finite & all_finite(params)
+    params, method_state = tree_select(finite, (params, method_state), (state.params, state.method))
+    streak = jnp.where(finite, 0, state.streak + 1)
+    loss_scale, since_growth = _adapt_scale(state, finite) if scaled else (state.loss_scale, state.since_growth)
+    arrays = {} if record is None else record(params, outcome)
+    output = StepOutput(
+        {"loss": outcome.loss, **outcome.metrics}, dict(outcome.diagnostics), finite, frozen, streak, arrays
+    )
+    return TrainState(params, method_state, streak, loss_scale, since_growth), output
+
+
+def _not_computed(x: jax.ShapeDtypeStruct) -> Array:
+    return jnp.full(x.shape, jnp.nan if jnp.issubdtype(x.dtype, jnp.inexact) else 0, x.dtype)
+
+
+def evaluate(loss: Loss, params: Params) -> dict[str, Array]:
+    """Loss and metrics at `params` by name, with nothing updated."""
+    value, metrics = loss(params)
+    return {"loss": value, **metrics}

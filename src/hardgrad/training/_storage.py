@@ -1,0 +1,200 @@
+"""Pytrees on disk: arrays by name in a safetensors file, and a JSON manifest that vouches for it.
+
+Nothing is ever half written: a folder is filled beside its place and renamed into it. Reading runs no
+code, and refuses anything whose names, shapes, dtypes or checksum differ from what is expected, listing
+every difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import PyTree
+
+from ..core import CheckpointError, UsageError, dumps, named_leaves
+
+SCHEMA, VERSION = "hardgrad.checkpoint", 1
+_ARRAYS, _MANIFEST = "arrays.safetensors", "manifest.json"
+_NATIVE = {"float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"}
+_MANIFEST_LIMIT = 64 * 2**20
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full or forbidden disk into a sentence that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"the disk is full: could not write {path}. Free some space, then resume the run; nothing earlier is lost."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            message = f"may not write {path}: {error.strerror}. Choose another folder."
+        else:
+            raise
+        raise UsageError(message) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's content at once: readers see the old one or the new one."""
+    beside = path.with_name(f".{path.name}.tmp")
+    with disk_errors(path):
+        try:
+            with open(beside, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def _to_numpy(leaf: Any) -> tuple[np.ndarray[Any, Any], str]:
+    """An array safetensors can hold, and the name of the dtype it stands for."""
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(leaf)), str(leaf.dtype)
+    array = np.asarray(leaf)
+    if array.dtype.name in _NATIVE:
+        return np.ascontiguousarray(array).reshape(array.shape), array.dtype.name
+    return np.ascontiguousarray(array).reshape(array.shape).view(f"uint{8 * array.dtype.itemsize}"), array.dtype.name
+
+
+def save_tree(folder: Path, tree: PyTree, meta: dict[str, Any], *, texts: dict[str, str] | None = None) -> None:
+    """Write a pytree of arrays, atomically, in place of whatever `folder` held.
+
+    Args:
+        folder: a folder of this one pytree's own.
+        tree: a pytree whose leaves are arrays or numbers.
+        meta: anything JSON can hold, kept in the manifest.
+        texts: further text files to put beside, by name.
+
+    Raises:
+        UsageError: the disk is full or may not be written.
+    """
+    stored = {name: _to_numpy(leaf) for name, leaf in named_leaves(tree).items()}
+    data = safetensors.numpy.save({name: array for name, (array, _) in stored.items()})
+    manifest = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "arrays": {name: {"shape": list(a.shape), "dtype": dtype} for name, (a, dtype) in stored.items()},
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "meta": meta,
+    }
+    files = {_ARRAYS: data, _MANIFEST: dumps(manifest).encode()}
+    files |= {name: text.encode() for name, text in (texts or {}).items()}
+    beside = folder.with_name(f".{folder.name}.tmp")
+    with disk_errors(folder):
+        try:
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            for name, content in files.items():
+                with open(beside / name, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            old = folder.with_name(f".{folder.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                os.rename(folder, old)
+            os.rename(beside, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a saved pytree.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another kind or a later version.
+    """
+    path = folder / _MANIFEST
+    try:
+        if path.stat().st_size > _MANIFEST_LIMIT:
+            raise CheckpointError(f"{path} is larger than any manifest of ours; it is not a checkpoint.")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} holds no checkpoint: {_MANIFEST} is missing.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}).") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path} is not a checkpoint of hardgrad.")
+    if manifest.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} has version {manifest.get('version')!r}; this hardgrad reads {VERSION}. Install the hardgrad that wrote it."
+        )
+    if not isinstance(manifest.get("arrays"), dict) or not isinstance(manifest.get("meta"), dict):
+        raise CheckpointError(f"{path} is damaged: its list of arrays is missing.")
+    return manifest
+
+
+def load_tree(folder: Path, like: PyTree) -> PyTree:
+    """The pytree saved in `folder`, of the structure of `like`.
+
+    Args:
+        folder: what `save_tree` wrote.
+        like: a pytree of the structure, shapes and dtypes expected.
+
+    Raises:
+        CheckpointError: anything missing, unexpected, of another shape or dtype, or damaged.
+    """
+    # A kill between the two renames of a replacement leaves the old one under its other name.
+    if not folder.exists() and folder.with_name(f".{folder.name}.old").exists():
+        folder = folder.with_name(f".{folder.name}.old")
+    manifest = read_manifest(folder)
+    wanted = {name: _to_numpy(leaf) for name, leaf in named_leaves(like).items()}
+    _compare(folder, manifest["arrays"], wanted)
+    path = folder / _ARRAYS
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is damaged: {_ARRAYS} is missing.") from None
+    if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: {len(data)} bytes that do not match the manifest's checksum.")
+    try:
+        arrays = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}).") from error
+    for name, (array, _) in wanted.items():
+        if name not in arrays or arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
+            raise CheckpointError(f"{path} is damaged: '{name}' differs from what the manifest says of it.")
+    leaves = [_from_numpy(arrays[name], leaf) for name, leaf in named_leaves(like).items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _from_numpy(array: np.ndarray[Any, Any], like: Any) -> Any:
+    if isinstance(like, jax.Array) and jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+    dtype = np.asarray(like).dtype
+    return jax.numpy.asarray(array.view(dtype) if array.dtype != dtype else array)
+
+
+def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise with every difference between the manifest's arrays and those expected."""
+    problems = [f"missing '{name}'" for name in wanted if name not in found]
+    problems += [f"unexpected '{name}'" for name in found if name not in wanted]
+    for name, (array, dtype) in wanted.items():
+        if name not in found:
+            continue
+        entry = found[name] if isinstance(found[name], dict) else {}
+        shape, stored = entry.get("shape"), entry.get("dtype")
+        if shape != list(array.shape):
+            problems.append(f"'{name}' has shape {shape}, expected {list(array.shape)}")
+        if stored != dtype:
+            problems.append(f"'{name}' has dtype {stored}, expected {dtype}")
+    if problems:
+        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise CheckpointError(f"the checkpoint {folder} does not fit this model and method: {shown}.")

@@ -1,0 +1,112 @@
+"""Checkpoints: all a run needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ...core import CheckpointError, UsageError
+from .._storage import load_tree, read_manifest, save_tree
+from ._base import Callback, CallbackList
+from ._monitor import Best
+
+if TYPE_CHECKING:
+    from .._record import EpochRecord
+    from .._run import FitResult, Run
+
+
+class Checkpoints(Callback):
+    """Save the run's state every so many epochs and at its end.
+
+    Saved are parameters, states of method and callbacks, and progress; keys and data order follow
+    from seed and progress.
+
+    Args:
+        every: epochs between two checkpoints, at least 1.
+        keep: how many to keep, the newest, at least 1; None keeps all.
+
+    Raises:
+        UsageError: a number out of range.
+    """
+
+    order: ClassVar[int] = 90
+
+    def __init__(self, *, every: int = 1, keep: int | None = 3):
+        if every < 1 or (keep is not None and keep < 1):
+            raise UsageError(f"checkpoints need every >= 1 and keep >= 1 or None, got every={every}, keep={keep}.")
+        self.every, self.keep = every, keep
+        self._others = CallbackList([])
+        self._saved: int | None = None
+
+    def attach(self, callbacks: CallbackList) -> None:
+        """The callbacks whose state is saved too."""
+        self._others = callbacks
+
+    def on_run_begin(self, run: Run) -> None:
+        """Begin anew."""
+        self._saved = run.epoch if run.resumed else None
+
+    def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
+        """Save if it is time."""
+        if (record.epoch + 1) % self.every == 0 or run.stop_reason is not None:
+            self._save(run)
+
+    def on_run_end(self, run: Run, result: FitResult) -> None:
+        """Save what is not saved yet."""
+        self._save(run)
+
+    def _save(self, run: Run) -> None:
+        if run.folder is None or not run.between_epochs or run.epoch == 0 or self._saved == run.epoch:
+            return
+        for callback in self._others.callbacks:
+            if isinstance(callback, Best):
+                callback.write(run)
+        meta = {
+            "epoch": run.epoch,
+            "epochs": run.epochs,
+            "step": run.step,
+            "seed": run.seed,
+            "skipped": run.skipped,
+            "evaluations": run.evaluations,
+            "seconds": run.seconds,
+            "stop_reason": run.stop_reason,
+            "callbacks": self._others.state(),
+        }
+        save_tree(run.folder.checkpoints_path / f"{run.epoch:06d}", run.state, meta)
+        self._saved = run.epoch
+        if self.keep is not None:
+            for old in run.folder.checkpoints()[: -self.keep]:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def load_newest(run: Run) -> dict[str, Any] | None:
+    """Put a run where its newest checkpoint left it.
+
+    Returns:
+        The states of the callbacks by name, or None where no epoch was ever finished.
+
+    Raises:
+        CheckpointError: damaged, or of another model or method.
+        UsageError: of another seed.
+    """
+    if run.folder is None or not run.folder.checkpoints():
+        return None
+    newest = run.folder.checkpoints()[-1]
+    try:
+        meta = read_manifest(newest)["meta"]
+        run.state = load_tree(newest, run.state)
+        callbacks: dict[str, Any] = meta["callbacks"]
+        seed, run.epoch, run.step = int(meta["seed"]), int(meta["epoch"]), int(meta["step"])
+        run.skipped, run.evaluations = int(meta["skipped"]), int(meta["evaluations"])
+        run.seconds, run.stop_reason = float(meta["seconds"]), meta["stop_reason"]
+    except CheckpointError as error:
+        if "damaged" in str(error) or "missing" in str(error):
+            raise run.folder.damaged_checkpoint(newest, error) from error
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"the manifest of {newest} is damaged ({type(error).__name__}: {error})."
+        raise run.folder.damaged_checkpoint(newest, CheckpointError(message)) from error
+    if seed != run.seed:
+        raise UsageError(f"{run.folder.path} was begun with seed {seed}; resume it with that seed, not {run.seed}.")
+    run.resumed = True
+    return callbacks
