@@ -45,7 +45,5 @@ def resolve(value: Any, controls: Controls) -> Any:
         return value
     if value.name not in controls:
         hint = did_you_mean(value.name, controls)
-        raise UsageError(
-            f"no control named '{value.name}' is set by the plan. {hint} Add it: Plan({value.name}=...)."
-        )
+        raise UsageError(f"no control named '{value.name}' is set by the plan. {hint} Add it: Plan({value.name}=...).")
     return controls[value.name]

@@ -131,14 +131,10 @@ def _checked(result: Any) -> tuple[Array, Metrics]:
         )
     value, metrics = jnp.asarray(result[0]), {name: jnp.asarray(m) for name, m in result[1].items()}
     if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise UsageError(
-            f"a loss must be a real floating-point number, got {value.dtype}. Cast it to float32."
-        )
+        raise UsageError(f"a loss must be a real floating-point number, got {value.dtype}. Cast it to float32.")
     for name, array in {"loss": value, **metrics}.items():
         if array.shape != ():
-            raise UsageError(
-                f"an objective's '{name}' must be a scalar, got shape {array.shape}. Take its mean."
-            )
+            raise UsageError(f"an objective's '{name}' must be a scalar, got shape {array.shape}. Take its mean.")
     return value, metrics
 
 
@@ -172,9 +168,7 @@ def _mean_over_microbatches_fwd(perturbed: Any, params: Params, loss: Loss) -> A
 
 
 @_mean_over_microbatches.def_bwd  # type: ignore[untyped-decorator]
-def _mean_over_microbatches_bwd(
-    gradient: Any, grad_out: Any, perturbed: Any, params: Params, loss: Loss
-) -> Any:
+def _mean_over_microbatches_bwd(gradient: Any, grad_out: Any, perturbed: Any, params: Params, loss: Loss) -> Any:
     cotangent = grad_out[0]  # metrics are carried along, never differentiated
     if cotangent is None:
         return jax.tree.map(jnp.zeros_like, gradient)

@@ -99,8 +99,7 @@ def cast_floats(tree: PyTree, dtype: Any) -> PyTree:
 def float_dtype(params: Params) -> Any:
     """The widest real dtype among the parameters, at least float32: that of losses and controls."""
     wide = any(
-        _is_array(x) and x.dtype in (np.dtype("float64"), np.dtype("complex128"))
-        for x in jax.tree.leaves(params)
+        _is_array(x) and x.dtype in (np.dtype("float64"), np.dtype("complex128")) for x in jax.tree.leaves(params)
     )
     return np.dtype("float64" if wide else "float32")
 

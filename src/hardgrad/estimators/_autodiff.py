@@ -14,14 +14,13 @@ from ..core import AbstractEstimator, Contract, Controls, Estimate, LossFunction
 class Autodiff(AbstractEstimator):
     """The exact derivative of the objective as JAX sees it, surrogates included.
 
-        Example:
-            >>> import jax
-    import jax.numpy as jnp
-            >>> import hardgrad as hg
-            >>> loss = lambda p: (p**2, {})
-            >>> estimate, _ = hg.Autodiff().estimate(loss, 3.0, (), controls={}, key=jax.random.key(0))
-            >>> float(estimate.gradient)
-            6.0
+    Example:
+        >>> import jax
+        >>> import hardgrad as hg
+        >>> loss = lambda p: (p**2, {})
+        >>> estimate, _ = hg.Autodiff().estimate(loss, 3.0, (), controls={}, key=jax.random.key(0))
+        >>> float(estimate.gradient)
+        6.0
     """
 
     @property
@@ -38,7 +37,5 @@ class Autodiff(AbstractEstimator):
     ) -> tuple[Estimate, Any]:
         """One forward and one backward pass."""
         (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params)
-        gradient = jax.tree.map(
-            jnp.conj, gradient
-        )  # complex parameters: descend along it; real ones: as it was
+        gradient = jax.tree.map(jnp.conj, gradient)  # complex parameters: descend along it; real ones: as it was
         return Estimate(loss, gradient, metrics, {}), state

@@ -27,7 +27,7 @@ from ..core import (
     Params,
     count_parameters,
 )
-from ._probes import check_chunk_size, check_positive, map_chunks, real_arrays, real_loss, scalar
+from ._probes import check_chunk_size, check_positive, map_chunks, real_arrays, real_loss, scalar, unflatten
 
 
 def _move_one(params: Params, index: Int[Array, ""], amount: Array) -> Params:
@@ -39,16 +39,6 @@ def _move_one(params: Params, index: Int[Array, ""], amount: Array) -> Params:
         moved.append(jnp.where(positions == index, leaf + amount.astype(leaf.dtype), leaf))
         offset += leaf.size
     return jax.tree.unflatten(structure, moved)
-
-
-def _as_gradient(values: Float[Array, " count"], params: Params) -> Params:
-    """One number a scalar parameter, in the parameters' structure, shapes and dtypes."""
-    leaves, structure = jax.tree.flatten(params)
-    out, offset = [], 0
-    for leaf in leaves:
-        out.append(values[offset : offset + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
-        offset += leaf.size
-    return jax.tree.unflatten(structure, out)
 
 
 def _evaluate_all(
@@ -69,6 +59,11 @@ def _evaluate_all(
 
     losses, metrics = map_chunks(evaluate, (index, sign), chunk_size)
     return losses[0], jax.tree.map(lambda m: m[0], metrics), losses[1:].reshape(len(signs), count)
+
+
+def _divide(differences: Float[Array, " count"], step: Float[Array, ""]) -> Float[Array, " count"]:
+    """Entry by entry: by a scalar, XLA multiplies with its reciprocal, which ends on another last bit."""
+    return differences / jnp.full(differences.shape, step, differences.dtype)
 
 
 class CentralDifference(AbstractEstimator):
@@ -111,9 +106,8 @@ class CentralDifference(AbstractEstimator):
         loss_fn, params = real_loss(loss_fn), real_arrays(params)
         eps = scalar(self.eps, controls, params)
         loss, metrics, (up, down) = _evaluate_all(loss_fn, params, (1.0, -1.0), eps, self.chunk_size)
-        return Estimate(
-            loss, _as_gradient((up - down) / (2 * eps).astype(up.dtype), params), metrics, {}
-        ), state
+        gradient = unflatten(_divide(up - down, 2 * eps), params)
+        return Estimate(loss, gradient, metrics, {}), state
 
 
 class ForwardDifference(AbstractEstimator):
@@ -158,4 +152,4 @@ class ForwardDifference(AbstractEstimator):
         loss_fn, params = real_loss(loss_fn), real_arrays(params)
         eps = scalar(self.eps, controls, params)
         loss, metrics, (up,) = _evaluate_all(loss_fn, params, (1.0,), eps, self.chunk_size)
-        return Estimate(loss, _as_gradient((up - loss) / eps.astype(up.dtype), params), metrics, {}), state
+        return Estimate(loss, unflatten(_divide(up - loss, eps), params), metrics, {}), state

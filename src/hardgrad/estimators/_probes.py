@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from ..core import Controls, LossFunction, Metrics, Params, UsageError, float_dtype, resolve
+from ..core import Controls, LossFunction, Metrics, Params, UsageError, count_parameters, float_dtype, resolve
 
 
 def map_chunks(function: Callable[[Any], Any], xs: PyTree, chunk_size: int | None) -> Any:
@@ -81,10 +81,19 @@ def shift(params: Params, direction: Params, scale: Any) -> Params:
     return jax.tree.map(lambda p, d: p + scale.astype(p.dtype) * d, params, direction)
 
 
-def random_direction(key: Key[Array, ""], params: Params, draw: Callable[..., Array]) -> Params:
-    """One independent draw for every scalar parameter: ``draw(key, shape, dtype)`` a leaf."""
+def unflatten(values: Float[Array, " count"], params: Params) -> Params:
+    """One number a scalar parameter, in the parameters' structure, shapes and dtypes."""
     leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(key, max(len(leaves), 1))
-    return jax.tree.unflatten(
-        structure, [draw(k, jnp.shape(p), jnp.result_type(p)) for k, p in zip(keys, leaves, strict=False)]
-    )
+    out, offset = [], 0
+    for leaf in leaves:
+        out.append(values[offset : offset + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
+        offset += leaf.size
+    return jax.tree.unflatten(structure, out)
+
+
+def random_direction(key: Key[Array, ""], params: Params, draw: Callable[..., Array]) -> Params:
+    """One independent draw for every scalar parameter: a single ``draw(key, shape, dtype)``, cut into leaves.
+
+    A draw a leaf would make the program, and the time to compile it, grow with the number of leaves.
+    """
+    return unflatten(draw(key, (count_parameters(params),), float_dtype(params)), params)

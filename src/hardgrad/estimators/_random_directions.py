@@ -28,7 +28,6 @@ from ._probes import (
     check_chunk_size,
     check_count,
     check_positive,
-    map_chunks,
     random_direction,
     real_arrays,
     real_loss,
@@ -53,37 +52,37 @@ def _antithetic(
 ) -> Estimate:
     """Mean over `pairs` of the slope along a random direction times that direction.
 
-    A direction is drawn inside its probe and drawn again when the slopes are known, so that memory
-    holds `chunk_size` directions and never all of them.
+    Directions are drawn, used and added up `chunk_size` at a time, so that memory never holds them all.
     """
     loss_fn, params = real_loss(loss_fn), real_arrays(params)
     keys = jax.random.split(key, pairs)
+    size = pairs if chunk_size is None else min(chunk_size, pairs)
 
-    def slope(direction_key: Any) -> Any:
+    def probe(direction_key: Any) -> tuple[Array, Params]:
         direction = random_direction(direction_key, params, draw)
         sides = jnp.stack([scale, -scale])
         up, down = jax.vmap(lambda side: loss_fn(shift(params, direction, side))[0])(sides)
-        return (up - down) / (2 * scale).astype(up.dtype)
+        slope = (up - down) / (2 * scale).astype(up.dtype)
+        return slope, jax.tree.map(lambda d: d * slope.astype(d.dtype), direction)
 
-    slopes = map_chunks(slope, keys, chunk_size)
-    size = pairs if chunk_size is None else min(chunk_size, pairs)
+    def add(total: Params, some_keys: Any) -> tuple[Params, Array]:
+        slopes, parts = jax.vmap(probe)(some_keys)
+        return jax.tree.map(lambda t, p: t + jnp.sum(p, axis=0), total, parts), slopes
 
-    def weigh(direction_key: Any, weight: Array) -> Params:
-        direction = random_direction(direction_key, params, draw)
-        return jax.tree.map(lambda d: d * weight.astype(d.dtype), direction)
-
-    def add(total: Params, block: tuple[Any, Array]) -> tuple[Params, None]:
-        parts = jax.vmap(weigh)(*block)
-        return jax.tree.map(lambda t, p: t + jnp.sum(p, axis=0), total, parts), None
-
+    total, slopes = jax.tree.map(jnp.zeros_like, params), []
     whole = pairs // size * size
-    blocks = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), (keys, slopes))
-    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), blocks)
+    if whole == size:
+        total, first = add(total, keys[:size])
+        slopes.append(first)
+    else:
+        total, several = jax.lax.scan(add, total, keys[:whole].reshape(-1, size))
+        slopes.append(several.ravel())
     if whole < pairs:
-        total, _ = add(total, (keys[whole:], slopes[whole:]))
+        total, last = add(total, keys[whole:])
+        slopes.append(last)
     gradient = jax.tree.map(lambda g: g / pairs, total)
     loss, metrics = loss_fn(params)
-    return Estimate(loss, gradient, metrics, {"slope_spread": jnp.std(slopes)})
+    return Estimate(loss, gradient, metrics, {"slope_spread": jnp.std(jnp.concatenate(slopes))})
 
 
 class SPSA(AbstractEstimator):

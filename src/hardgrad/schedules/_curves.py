@@ -9,8 +9,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core import Progress, UsageError
+from ._plan import Number
 
 Unit = Literal["epoch", "step"]
 """What a curve counts."""
@@ -39,8 +41,8 @@ class LinearRamp:
         unit: ``"epoch"`` or ``"step"``.
     """
 
-    start: float
-    end: float
+    start: Number
+    end: Number
     over: int
     after: int = 0
     unit: Unit = "epoch"
@@ -53,7 +55,7 @@ class LinearRamp:
         """Whether it counts epochs."""
         return self.unit == "epoch"
 
-    def __call__(self, progress: Progress) -> float:
+    def __call__(self, progress: Progress) -> Number:
         """The value now."""
         done = _count(progress, self.unit) - self.after
         if done < 0:
@@ -74,7 +76,7 @@ class Warmup:
         unit: ``"epoch"`` or ``"step"``.
     """
 
-    value: float
+    value: Number
     over: int
     unit: Unit = "step"
 
@@ -86,7 +88,7 @@ class Warmup:
         """Whether it counts epochs."""
         return self.unit == "epoch"
 
-    def __call__(self, progress: Progress) -> float:
+    def __call__(self, progress: Progress) -> Number:
         """The value now."""
         return self.value * min(1.0, (_count(progress, self.unit) + 1) / max(1, self.over))
 
@@ -105,8 +107,8 @@ class Cosine:
         unit: ``"epoch"`` or ``"step"``.
     """
 
-    start: float
-    end: float
+    start: Number
+    end: Number
     over: int
     unit: Unit = "epoch"
 
@@ -118,7 +120,7 @@ class Cosine:
         """Whether it counts epochs."""
         return self.unit == "epoch"
 
-    def __call__(self, progress: Progress) -> float:
+    def __call__(self, progress: Progress) -> Number:
         """The value now."""
         ratio = min(1.0, _count(progress, self.unit) / max(1, self.over))
         return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * ratio)) / 2.0
@@ -138,15 +140,20 @@ class FromOptax:
         _check(0, unit)
         self.schedule, self.unit = schedule, unit
         self.per_epoch = unit == "epoch"
-        self._table: np.ndarray[Any, Any] | None = None
+        self._table: NDArray[Any] | None = None
 
-    def __call__(self, progress: Progress) -> float:
+    def __call__(self, progress: Progress) -> Number:
         """The value now."""
         count = _count(progress, self.unit)
         total = progress.epochs if self.unit == "epoch" else progress.total_steps
         if total is None or count >= total:
-            return float(self.schedule(jnp.asarray(count)))
+            return float(self._evaluate(count))
         if self._table is None or len(self._table) < total:
-            values = jax.vmap(lambda n: jnp.asarray(self.schedule(n)))(jnp.arange(total))
-            self._table = np.asarray(values)
+            self._table = self._evaluate(np.arange(total))
         return float(self._table[count])
+
+    def _evaluate(self, counts: Any) -> NDArray[Any]:
+        with jax.numpy_dtype_promotion("standard"):  # type: ignore[no-untyped-call]  # Optax multiplies integer counts by floats
+            schedule = lambda n: jnp.asarray(self.schedule(n))
+            each = schedule if np.ndim(counts) == 0 else jax.vmap(schedule)
+            return np.asarray(each(jnp.asarray(counts)))

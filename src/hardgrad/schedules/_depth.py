@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..core import Progress, UsageError
+from ._plan import Number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +55,13 @@ class DecayByDepthAndEpoch:
         depth: the control that holds the depth.
     """
 
-    base: float
-    depth_coefficient: float
-    epoch_coefficient: float
+    base: Number
+    depth_coefficient: Number
+    epoch_coefficient: Number
     depth: str = "depth"
     per_epoch = True
 
-    def __call__(self, progress: Progress) -> float:
+    def __call__(self, progress: Progress) -> Number:
         """The value in this epoch. The reciprocal is multiplied, not divided by: it fixes the last bit."""
         depth = float(progress.controls[self.depth])
         by_depth = self.base / (1.0 + self.depth_coefficient * (depth - 1.0))
@@ -77,8 +78,8 @@ class ThresholdByDepth:
         depth: the control that holds the depth.
     """
 
-    below: tuple[tuple[float, float], ...]
-    otherwise: float
+    below: tuple[tuple[Number, Number], ...]
+    otherwise: Number
     depth: str = "depth"
     per_epoch = True
 
@@ -87,7 +88,7 @@ class ThresholdByDepth:
         if bounds != sorted(set(bounds)):
             raise UsageError(f"the bounds of a threshold must rise, got {bounds}.")
 
-    def __call__(self, progress: Progress) -> float:
+    def __call__(self, progress: Progress) -> Number:
         """The value of the first range that holds the depth."""
         depth = progress.controls[self.depth]
         return next((value for bound, value in self.below if depth < bound), self.otherwise)
@@ -108,9 +109,7 @@ class FreezeAfterChange:
 
     def __post_init__(self) -> None:
         if isinstance(self.watched, str):
-            raise UsageError(
-                f"watched must be a tuple of names, got {self.watched!r}. Say ('{self.watched}',)."
-            )
+            raise UsageError(f"watched must be a tuple of names, got {self.watched!r}. Say ('{self.watched}',).")
 
     def __call__(self, progress: Progress) -> bool:
         """Whether this epoch is frozen."""

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..core import Progress, UsageError, did_you_mean
 
 Schedule = Callable[[Progress], Any]
 """``schedule(progress) -> number``. An attribute ``per_epoch = True`` promises that the value is the
 same for all steps of an epoch, which saves evaluating it at each."""
+
+Number: TypeAlias = float | int
+"""A plain number. Written out, since a runtime type check of ``float`` refuses an int."""
 
 _KEPT = 64  # evaluations a plan remembers: more than it ever looks back by recursion
 _DEEPEST = 40  # epochs looked back by recursion, before they are computed forwards from epoch 0
@@ -31,10 +34,10 @@ class Constant:
         value: the value.
     """
 
-    value: float
+    value: Number
     per_epoch = True
 
-    def __call__(self, progress: Progress) -> float:
+    def __call__(self, progress: Progress) -> Number:
         """The value."""
         return self.value
 
@@ -50,7 +53,7 @@ class Static:
         UsageError: it is neither a number nor a function of progress.
     """
 
-    schedule: Schedule | float
+    schedule: Schedule | Number
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", _as_schedule("Static", self.schedule))
@@ -63,9 +66,7 @@ class Static:
         """
         value = self.schedule(progress)  # type: ignore[operator]  # a function since __post_init__
         if not float(value).is_integer():
-            raise UsageError(
-                f"a static control must be a whole number, got {value!r} at step {progress.step}."
-            )
+            raise UsageError(f"a static control must be a whole number, got {value!r} at step {progress.step}.")
         return int(value)
 
     @property
@@ -98,7 +99,7 @@ class Plan:
         {'depth': 3, 'lr': 0.03333333333333333}
     """
 
-    def __init__(self, **schedules: Schedule | float):
+    def __init__(self, **schedules: Schedule | Number):
         self.schedules = {name: _as_schedule(name, value) for name, value in schedules.items()}
         self._position = {name: position for position, name in enumerate(self.schedules)}
         self._known: dict[_Moment, dict[str, Any]] = {}

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+from numpy.typing import NDArray
 
 from ..core import UsageError, leaf_names
 
@@ -32,7 +33,7 @@ class Block:
     """
 
     steps: int
-    rows: np.ndarray[Any, Any] | None = None
+    rows: NDArray[Any] | None = None
     batches: PyTree = None
 
 
@@ -53,7 +54,8 @@ def check_arrays(data: PyTree, *, what: str, allow_non_finite: bool) -> None:
             where = tuple(int(i) for i in bad[0])
             raise UsageError(
                 f"{what}: '{name or 'the array'}' holds {values[where]} at {where}, {len(bad)} non-finite of "
-                f"{values.size}. Clean the data, or say InMemory(..., allow_non_finite=True) if the objective expects it."
+                f"{values.size}. Clean the data, or say InMemory(..., allow_non_finite=True) if the objective "
+                "expects it."
             )
 
 
@@ -90,7 +92,9 @@ class InMemory:
         if batch_size is not None:
             self.rows = _common_length(arrays)
             if not isinstance(batch_size, int) or not 1 <= batch_size <= self.rows:
-                raise UsageError(f"batch_size must be between 1 and the {self.rows} rows there are, got {batch_size!r}.")
+                raise UsageError(
+                    f"batch_size must be between 1 and the {self.rows} rows there are, got {batch_size!r}."
+                )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -161,7 +165,8 @@ class Stream:
     def steps_per_epoch(self) -> int | None:
         """Steps in an epoch, or None where the source does not say."""
         if self._steps is None and hasattr(self.source, "__len__"):
-            return len(self.source)
+            length: int = self.source.__len__()
+            return length
         return self._steps
 
     def skip_to(self, steps: int) -> None:

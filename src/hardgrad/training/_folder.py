@@ -54,8 +54,16 @@ class RunFolder:
         """
         folder = cls(path)
         if not folder.config_path.is_file():
-            raise UsageError(f"{folder.path} is not a run: it has no config.json. Runs are folders that 'hardgrad run' made.")
+            raise UsageError(
+                f"{folder.path} is not a run: it has no config.json. Runs are folders that 'hardgrad run' made."
+            )
         return folder
+
+    def started_by_recipe(self) -> bool:
+        """Whether the run's config names a recipe."""
+        config = self.read_json(self.config_path)
+        settings = config.get("settings") if isinstance(config, dict) else None
+        return isinstance(settings, dict) and isinstance(settings.get("recipe"), str)
 
     @property
     def config_path(self) -> Path:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
+from numpy.typing import NDArray
 
 from ..core import Loss, Params, named_key
 from ._method import AbstractMethod
@@ -120,7 +121,7 @@ class Packed:
             layout.append((name, list(groups).index(value.dtype), value.shape))
         return cls([jnp.concatenate(group) for group in groups.values()], tuple(layout))
 
-    def unpack(self) -> dict[str, np.ndarray[Any, Any]]:
+    def unpack(self) -> dict[str, NDArray[Any]]:
         """The arrays on the host, by name: one transfer a dtype."""
         vectors = [np.asarray(v) for v in self.vectors]
         offsets = [0] * len(vectors)

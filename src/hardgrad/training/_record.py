@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core import UsageError, did_you_mean, number
 
-Reducer = str | Callable[[np.ndarray[Any, Any]], float]
+Reducer = str | Callable[[NDArray[Any]], float]
 """``"mean"``, ``"sum"``, ``"min"``, ``"max"``, ``"first"``, ``"last"``, or a function of the steps' values."""
 
-_REDUCERS: dict[str, Callable[[np.ndarray[Any, Any]], float]] = {
+_REDUCERS: dict[str, Callable[[NDArray[Any]], float]] = {
     "mean": lambda x: float(np.mean(x)),
     "sum": lambda x: float(np.sum(x)),
     "min": lambda x: float(np.min(x)),
@@ -30,7 +31,7 @@ def check_reducers(reducers: Mapping[str, Reducer]) -> None:
             raise UsageError(f"the reducer of '{name}' is {reducer!r}. {did_you_mean(str(reducer), _REDUCERS)}")
 
 
-def reduce_steps(values: np.ndarray[Any, Any], reducer: Reducer) -> float:
+def reduce_steps(values: NDArray[Any], reducer: Reducer) -> float:
     """One number for an epoch. The mean of one step is that step's value, to the bit."""
     if len(values) == 1 and not callable(reducer):
         return float(values[0])

@@ -18,16 +18,31 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 from jaxtyping import PyTree
+from numpy.typing import NDArray
 
 from ..core import CheckpointError, UsageError, dumps, named_leaves
 
 SCHEMA, VERSION = "hardgrad.checkpoint", 1
 _ARRAYS, _MANIFEST = "arrays.safetensors", "manifest.json"
-_NATIVE = {"float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"}
+_NATIVE = {
+    "float64",
+    "float32",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint64",
+    "uint32",
+    "uint16",
+    "uint8",
+    "bool",
+}
 _MANIFEST_LIMIT = 64 * 2**20
 
 
@@ -38,7 +53,10 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"the disk is full: could not write {path}. Free some space, then resume the run; nothing earlier is lost."
+            message = (
+                f"the disk is full: could not write {path}. Free some space, then resume the run; "
+                "nothing earlier is lost."
+            )
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             message = f"may not write {path}: {error.strerror}. Choose another folder."
         else:
@@ -61,9 +79,9 @@ def write_text(path: Path, text: str) -> None:
             raise
 
 
-def _to_numpy(leaf: Any) -> tuple[np.ndarray[Any, Any], str]:
+def _to_numpy(leaf: Any) -> tuple[NDArray[Any], str]:
     """An array safetensors can hold, and the name of the dtype it stands for."""
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf)), str(leaf.dtype)
     array = np.asarray(leaf)
     if array.dtype.name in _NATIVE:
@@ -134,7 +152,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of hardgrad.")
     if manifest.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} has version {manifest.get('version')!r}; this hardgrad reads {VERSION}. Install the hardgrad that wrote it."
+            f"{path} has version {manifest.get('version')!r}; this hardgrad reads {VERSION}. "
+            "Install the hardgrad that wrote it."
         )
     if not isinstance(manifest.get("arrays"), dict) or not isinstance(manifest.get("meta"), dict):
         raise CheckpointError(f"{path} is damaged: its list of arrays is missing.")
@@ -175,11 +194,11 @@ def load_tree(folder: Path, like: PyTree) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def _from_numpy(array: np.ndarray[Any, Any], like: Any) -> Any:
-    if isinstance(like, jax.Array) and jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+def _from_numpy(array: NDArray[Any], like: Any) -> Any:
+    if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
     dtype = np.asarray(like).dtype
-    return jax.numpy.asarray(array.view(dtype) if array.dtype != dtype else array)
+    return jnp.asarray(array.view(dtype) if array.dtype != dtype else array)
 
 
 def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

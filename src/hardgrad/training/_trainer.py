@@ -20,8 +20,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+from numpy.typing import NDArray
 
-from ..core import Objective, Params, Progress, RunError, UsageError, count_parameters, float_dtype, split_parameters
+from ..core import (
+    Objective,
+    Params,
+    Progress,
+    RunError,
+    UsageError,
+    count_parameters,
+    float_dtype,
+    split_parameters,
+)
 from ..schedules import Plan
 from ._data import Block, Feed, InMemory, Stream, as_feed
 from ._folder import RunFolder, environment
@@ -87,9 +97,13 @@ class Trainer:
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, AbstractMethod):
-            raise UsageError(f"a trainer runs a method, such as GradientMethod(Autodiff(), optax.adam(1e-3)); got {self.method!r}.")
+            raise UsageError(
+                f"a trainer runs a method, such as GradientMethod(Autodiff(), optax.adam(1e-3)); got {self.method!r}."
+            )
         if not isinstance(self.plan, Plan):
-            raise UsageError(f"plan must be a Plan, such as Plan(learning_rate=Cosine(1e-2, 0.0, 100)); got {self.plan!r}.")
+            raise UsageError(
+                f"plan must be a Plan, such as Plan(learning_rate=Cosine(1e-2, 0.0, 100)); got {self.plan!r}."
+            )
         if self.precision not in _PRECISIONS:
             raise UsageError(f"precision must be one of {_PRECISIONS}, got {self.precision!r}.")
         if self.execution not in ("compiled", "eager"):
@@ -145,7 +159,9 @@ class Trainer:
         held_out = None if validation is None else as_feed(validation, batch_size=_validation_batch(validation, feed))
         params, rest = split_parameters(model, trainable)
         if not jax.tree.leaves(params):
-            raise UsageError("the model has nothing to train: no inexact array in it, or none that `trainable` lets through.")
+            raise UsageError(
+                "the model has nothing to train: no inexact array in it, or none that `trainable` lets through."
+            )
         session = _Session(self, objective, params, rest, feed, held_out, epochs=epochs, seed=seed)
         session.warn_of_many_programs()
         if resume and run is None:
@@ -311,7 +327,7 @@ class _Session:
         run, first = self.run, self.run.step
         constant = self._controls(first) if self.trainer.plan.per_epoch else None
         self.callbacks.call("on_epoch_begin", run, constant or self._controls(first))
-        found: list[dict[str, np.ndarray[Any, Any]]] = []
+        found: list[dict[str, NDArray[Any]]] = []
         controls: list[dict[str, Any]] = [{}]
         for (block, controls), last in _with_last(self._pieces(first, constant)):
             found.append(self._dispatch(block, controls, validate=last and self.validation is not None))
@@ -347,9 +363,7 @@ class _Session:
                     yield _cut(block, start, i), controls[start:i]
                     start = i
 
-    def _dispatch(
-        self, block: Block, controls: list[dict[str, Any]], *, validate: bool
-    ) -> dict[str, np.ndarray[Any, Any]]:
+    def _dispatch(self, block: Block, controls: list[dict[str, Any]], *, validate: bool) -> dict[str, NDArray[Any]]:
         """Run one block on the device."""
         run, trainer = self.run, self.trainer
         program = self._program_for(controls[0], _batch_rows(block, self.feed))
@@ -380,7 +394,7 @@ class _Session:
             return self.program
         return dataclasses.replace(self.program, static_controls=static, microbatches=microbatches)
 
-    def _stack_controls(self, controls: list[dict[str, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    def _stack_controls(self, controls: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
         """Dynamic controls as arrays of [steps]: floats in the dtype of the loss."""
         static = self.trainer.plan.static_names
         out = {}
@@ -394,7 +408,8 @@ class _Session:
     def _validate_stream(self, controls: dict[str, Any]) -> dict[str, float]:
         """Mean over the batches of a validation stream."""
         assert isinstance(self.held_out, Stream)
-        run, totals, count = self.run, {}, 0
+        run, count = self.run, 0
+        totals: dict[str, float] = {}
         execute = evaluate_batch if self.trainer.execution == "eager" else evaluate_compiled
         program = self._program_for(controls, None)
         now = {name: value[0] for name, value in self._stack_controls([controls]).items()}
@@ -408,7 +423,7 @@ class _Session:
         return {f"val_{name}": total / count for name, total in totals.items()}
 
     def _record(
-        self, found: list[dict[str, np.ndarray[Any, Any]]], controls: dict[str, Any], streamed: dict[str, float]
+        self, found: list[dict[str, NDArray[Any]]], controls: dict[str, Any], streamed: dict[str, float]
     ) -> EpochRecord:
         """One record from the outputs of an epoch's blocks."""
         stepwise = [name for name in found[0] if not name.startswith("validation:")]
@@ -443,8 +458,8 @@ class _Session:
         if len(seen) > _MANY_PROGRAMS:
             names = ", ".join(f"'{name}'" for name in sorted(plan.static_names))
             warnings.warn(
-                f"the static controls {names} take {len(seen)} different values, and each compiles a program of its own. "
-                "Let them take few, such as powers of two.",
+                f"the static controls {names} take {len(seen)} different values, "
+                "and each compiles a program of its own. Let them take few, such as powers of two.",
                 stacklevel=3,
             )
 

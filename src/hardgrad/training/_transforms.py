@@ -81,7 +81,8 @@ def controlled(
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         controls = extra.get("controls", {})
-        return build(lambda value: resolve(value, controls)).update(updates, state, params, **extra)
+        new_updates, new_state = build(lambda value: resolve(value, controls)).update(updates, state, params, **extra)
+        return new_updates, new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...core import CheckpointError, UsageError
@@ -24,6 +26,7 @@ class Checkpoints(Callback):
     Args:
         every: epochs between two checkpoints, at least 1.
         keep: how many to keep, the newest, at least 1; None keeps all.
+        spacing: seconds that must lie between two, so that quick epochs are not slowed by the disk.
 
     Raises:
         UsageError: a number out of range.
@@ -31,10 +34,14 @@ class Checkpoints(Callback):
 
     order: ClassVar[int] = 90
 
-    def __init__(self, *, every: int = 1, keep: int | None = 3):
-        if every < 1 or (keep is not None and keep < 1):
-            raise UsageError(f"checkpoints need every >= 1 and keep >= 1 or None, got every={every}, keep={keep}.")
-        self.every, self.keep = every, keep
+    def __init__(self, *, every: int = 1, keep: int | None = 3, spacing: float = 1.0):
+        if every < 1 or (keep is not None and keep < 1) or not spacing >= 0:
+            raise UsageError(
+                f"checkpoints need every >= 1, keep >= 1 or None and spacing >= 0, "
+                f"got every={every}, keep={keep}, spacing={spacing}."
+            )
+        self.every, self.keep, self.spacing = every, keep, spacing
+        self._last = -math.inf
         self._others = CallbackList([])
         self._saved: int | None = None
 
@@ -48,7 +55,8 @@ class Checkpoints(Callback):
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Save if it is time."""
-        if (record.epoch + 1) % self.every == 0 or run.stop_reason is not None:
+        due = (record.epoch + 1) % self.every == 0 and time.monotonic() - self._last >= self.spacing
+        if due or run.stop_reason is not None:
             self._save(run)
 
     def on_run_end(self, run: Run, result: FitResult) -> None:
@@ -73,7 +81,7 @@ class Checkpoints(Callback):
             "callbacks": self._others.state(),
         }
         save_tree(run.folder.checkpoints_path / f"{run.epoch:06d}", run.state, meta)
-        self._saved = run.epoch
+        self._saved, self._last = run.epoch, time.monotonic()
         if self.keep is not None:
             for old in run.folder.checkpoints()[: -self.keep]:
                 shutil.rmtree(old, ignore_errors=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from ...core import dumps
@@ -74,7 +75,7 @@ class Telemetry(Callback):
         if self._file is None or (kind, fields["epoch"]) in self._present:
             return
         record = {"schema": SCHEMA, "version": VERSION, "time": time.time(), "kind": kind, **fields}
-        with disk_errors(self._file.name):  # type: ignore[arg-type]
+        with disk_errors(Path(self._file.name)):
             self._file.write((dumps(record) + "\n").encode())
 
     def _close(self) -> None:

@@ -1,0 +1,61 @@
+# `make help` lists the targets. On a bare machine, `make demo` and `make test` do all the set-up.
+
+# PYTHON: the Python that makes the environments; found when empty. BIN: where the tools are, with a
+# slash at the end; on the path when empty.
+PYTHON ?=
+BIN =
+JOBS = 2
+
+# Compiled programs are kept between test runs; the folder is made when it is missing.
+COMPILED = JAX_COMPILATION_CACHE_DIR="$(CURDIR)/.cache/jax" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2
+
+.PHONY: help demo test check lint types imports tests fast-tests docs bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/installed ## install into .venv, run hypercausal-depth, write its report
+	@run="runs/demo-$$(date +%Y%m%d-%H%M%S)" && \
+	.venv/bin/hardgrad run hypercausal-depth --out "$$run" && \
+	.venv/bin/hardgrad report "$$run" && \
+	test -s "$$run/report.html" && \
+	printf '\nOpen the report in a browser:\n%s\n' "$(CURDIR)/$$run/report.html"
+
+.venv/installed: pyproject.toml constraints.txt
+	python=$$(sh tools/find_python.sh "$(PYTHON)") && "$$python" -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[plots]'
+	@touch .venv/installed
+
+test: ## every check, in a fresh environment .venv-test; what CI runs
+	python=$$(sh tools/find_python.sh "$(PYTHON)") && "$$python" -m venv --clear .venv-test
+	.venv-test/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,plots,tensorboard,data]'
+	$(MAKE) -k BIN=.venv-test/bin/ lint types imports tests docs
+
+check: lint types imports fast-tests ## the fast checks, with the tools of the current environment
+
+lint: ## style: ruff
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+
+types: ## types: mypy --strict
+	$(BIN)mypy --strict src
+
+imports: ## who may import whom: import-linter
+	PYTHONPATH=src $(BIN)lint-imports --no-cache
+
+tests: ## tests and doctests: pytest
+	$(COMPILED) $(BIN)pytest -n $(JOBS)
+
+fast-tests: ## tests but the slow ones
+	$(COMPILED) $(BIN)pytest -n $(JOBS) -m "not slow"
+
+docs: ## build the documentation strictly and check that every public name is in it
+	NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict
+	$(BIN)python tools/check_docs.py --site site
+
+bench: ## measure speed; prints a table
+	$(COMPILED) PYTHONPATH=src $(BIN)python benchmarks/run.py
+
+clean: ## remove environments, caches and built files; runs/ stays
+	rm -rf .venv .venv-test .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

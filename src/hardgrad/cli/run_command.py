@@ -1,0 +1,109 @@
+"""``hardgrad run RECIPE``: run a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from ..core import UsageError
+from ..training import Status
+from ..training.callbacks import ProgressBar, TensorBoard
+from ..zoo import Launched, find, launch
+from ..zoo._config import read_config
+from ._options import parse, show_path, tell
+
+_USAGE = """\
+usage: hardgrad run RECIPE [options]
+
+Run a recipe: it trains, shows its progress, and leaves a folder under runs/.
+
+examples:
+  hardgrad run hypercausal-depth
+  hardgrad run hypercausal-depth --smoke
+  hardgrad run hypercausal-depth --epochs 32 --estimator autodiff
+  hardgrad run hypercausal-depth --config my.json --out runs/mine
+
+'hardgrad run RECIPE --help' lists a recipe's options, 'hardgrad list' the recipes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The same for every recipe."""
+
+    out: Path | None = None
+    """folder for the run, new; else the next free one under runs/"""
+    config: Path | None = None
+    """JSON file with the recipe's settings; options given as well win"""
+    smoke: bool = False
+    """the smallest budget that still exercises everything"""
+    tensorboard: bool = False
+    """write TensorBoard event files too"""
+    quiet: bool = False
+    """no progress bar"""
+
+
+def run(arguments: list[str]) -> int:
+    """Run a recipe; 0 when it finished, 1 when it diverged."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    name, *rest = arguments
+    if name.startswith("-"):
+        raise UsageError(f"the recipe comes first: hardgrad run RECIPE {name} ... See: hardgrad list.")
+    recipe = find(name).load()
+    default = recipe.config()
+    file = _config_file(rest)
+    if file is not None:
+        default = read_config(recipe.config, file)
+    if "--smoke" in rest:
+        default = dataclasses.replace(default, **recipe.smoke)
+    kind = dataclasses.make_dataclass(
+        "Arguments",
+        [
+            ("general", Annotated[RunOptions, tyro.conf.arg(name="")]),
+            ("recipe", Annotated[recipe.config, tyro.conf.arg(name="")]),
+        ],
+        frozen=True,
+    )
+    description = f"{find(name).summary}.\n\nExample: hardgrad run {name} --smoke"
+    options: Any = parse(
+        kind,
+        rest,
+        program=f"hardgrad run {name}",
+        description=description,
+        default=kind(RunOptions(), default),
+    )
+    general: RunOptions = options.general
+    callbacks: list[Any] = [] if general.quiet else [ProgressBar()]
+    if general.tensorboard:
+        callbacks.append(TensorBoard())
+    return finish(launch(name, options.recipe, run=general.out, callbacks=callbacks))
+
+
+def _config_file(arguments: list[str]) -> Path | None:
+    """The file after --config, needed before the options are read: they override it."""
+    for i, argument in enumerate(arguments):
+        if argument == "--config" and i + 1 < len(arguments):
+            return Path(arguments[i + 1])
+        if argument.startswith("--config="):
+            return Path(argument.partition("=")[2])
+    return None
+
+
+def finish(done: Launched) -> int:
+    """Print what a recipe concluded and where its run is."""
+    path = show_path(done.folder.path)
+    for line in done.lines:
+        print(line.replace("{run}", str(done.folder.path)))
+    fit = done.fit
+    tell(f"\n{fit.status.value}: {fit.reason} ({fit.epochs} epochs, {fit.seconds:.1f} s)")
+    if fit.skipped:
+        tell(f"{fit.skipped} of {fit.steps} steps were not finite and left out")
+    if fit.status is Status.INTERRUPTED:
+        tell(f"run: {path}    go on: hardgrad resume {path}")
+        return 130
+    tell(f"run: {path}    report: hardgrad report {path}")
+    return 1 if fit.status is Status.DIVERGED else 0

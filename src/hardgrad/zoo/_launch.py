@@ -1,0 +1,147 @@
+"""Running a recipe: config in, a finished run folder out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+
+from ..core import UsageError
+from ..training import EpochRecord, FitResult, Run, RunFolder
+from ..training.callbacks import Callback
+from ._config import from_json
+from ._registry import find
+
+
+class EpochLines(Callback):
+    """Print a line an epoch.
+
+    Args:
+        line: from the epoch's record to the line.
+    """
+
+    order: ClassVar[int] = 12
+
+    def __init__(self, line: Callable[[EpochRecord], str]):
+        self.line = line
+
+    def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
+        """Print it at once."""
+        print(self.line(record), flush=True)  # noqa: T201 - a recipe's lines are its output
+
+
+@dataclasses.dataclass(frozen=True)
+class Launched:
+    """A recipe that has run.
+
+    Attributes:
+        folder: its run.
+        fit: what the trainer returned.
+        result: what result.json holds.
+        lines: what the recipe prints at the end.
+    """
+
+    folder: RunFolder
+    fit: FitResult
+    result: dict[str, Any]
+    lines: tuple[str, ...]
+
+
+def launch(
+    name: str,
+    config: Any = None,
+    *,
+    run: str | os.PathLike[str] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Launched:
+    """Run a recipe.
+
+    Args:
+        name: which.
+        config: its config; None takes the defaults.
+        run: a new folder; None takes the next free ``runs/NAME-001``.
+        callbacks: besides the recipe's own.
+
+    Raises:
+        UsageError: an unknown recipe, another recipe's config, or a folder in use.
+    """
+    recipe = find(name).load()
+    config = recipe.config() if config is None else config
+    if not isinstance(config, recipe.config):
+        raise UsageError(f"the recipe '{name}' takes a {recipe.config.__qualname__}, got {config!r}.")
+    path = next_run(name) if run is None else Path(run)
+    return _run(name, config, path, callbacks, resume=False)
+
+
+def resume(run: str | os.PathLike[str], *, callbacks: Sequence[Callback] = ()) -> Launched:
+    """Go on with a recipe's run from its newest checkpoint.
+
+    Raises:
+        UsageError: not a run, or not one of a recipe.
+        CheckpointError: the checkpoint is damaged.
+    """
+    name, config = recipe_of(RunFolder.open(run))
+    return _run(name, config, Path(run), callbacks, resume=True)
+
+
+def recipe_of(folder: RunFolder) -> tuple[str, Any]:
+    """The recipe and config a run was started with.
+
+    Raises:
+        UsageError: it was not started by a recipe, or its config.json is damaged.
+    """
+    if not folder.started_by_recipe():
+        raise UsageError(
+            f"{folder.path} was not started by a recipe. Resume it from your own program: fit(..., resume=True)."
+        )
+    settings = folder.read_json(folder.config_path)["settings"]
+    name = settings["recipe"]
+    config = from_json(find(name).load().config, settings.get("config"))
+    return name, config
+
+
+def next_run(name: str, *, root: Path = Path("runs")) -> Path:
+    """The first of ``runs/NAME-001``, ``runs/NAME-002``, … that does not exist."""
+    return next(p for i in itertools.count(1) if not (p := root / f"{name}-{i:03d}").exists())
+
+
+def _run(name: str, config: Any, path: Path, callbacks: Sequence[Callback], *, resume: bool) -> Launched:
+    recipe = find(name).load()
+    with float64() if recipe.float64 else contextlib.nullcontext():
+        experiment = recipe.experiment(config)
+        trainer = dataclasses.replace(experiment.trainer, callbacks=(*experiment.trainer.callbacks, *callbacks))
+        result = trainer.fit(
+            experiment.model,
+            experiment.objective,
+            experiment.data,
+            epochs=experiment.epochs,
+            validation=experiment.validation,
+            batch_size=experiment.batch_size,
+            seed=experiment.seed,
+            run=path,
+            resume=resume,
+            settings={"recipe": name, "config": dataclasses.asdict(config)},
+        )
+        conclusion = experiment.conclude(result)
+    folder = RunFolder.open(path)
+    merged = {**result.summary(), "recipe": name, **conclusion.result}
+    folder.write_json(folder.result_path, merged)
+    return Launched(folder, result, merged, conclusion.lines)
+
+
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+    """Double precision for the while: for all threads, since black boxes are called from others."""
+    config: Any = jax.config
+    before = config.jax_enable_x64
+    config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        config.update("jax_enable_x64", before)

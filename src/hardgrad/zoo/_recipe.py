@@ -1,0 +1,73 @@
+"""What a recipe is: a named, runnable pairing of application, method and architecture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..core import Objective
+from ..training import FitResult, RunFolder, Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Conclusion:
+    """What a recipe makes of a finished run.
+
+    Attributes:
+        result: merged into the run's result.json.
+        lines: printed at the end.
+    """
+
+    result: Mapping[str, Any]
+    lines: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A recipe made concrete by a config: the arguments of `Trainer.fit`, and what follows it.
+
+    Attributes:
+        trainer: the trainer.
+        model: the model.
+        objective: the objective.
+        data: the training data.
+        epochs: how many.
+        conclude: from the result to what is kept and printed.
+        validation: validation data, or None.
+        batch_size: rows a step, or None.
+        seed: the run's seed.
+    """
+
+    trainer: Trainer
+    model: Any
+    objective: Objective
+    data: Any
+    epochs: int
+    conclude: Callable[[FitResult], Conclusion]
+    validation: Any = None
+    batch_size: int | None = None
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a recipe's module offers under the name ``RECIPE``.
+
+    Attributes:
+        config: a frozen dataclass; its fields are the command line's options.
+        build: from a config to the model.
+        data: from a config to the data.
+        experiment: from a config to everything.
+        smoke: config fields for the smallest budget that still exercises everything.
+        figures: from a run's folder to the application's own pictures, by title.
+        float64: whether arithmetic is in float64.
+    """
+
+    config: type[Any]
+    build: Callable[[Any], Any]
+    data: Callable[[Any], Any]
+    experiment: Callable[[Any], Experiment]
+    smoke: Mapping[str, Any]
+    figures: Callable[[RunFolder], Mapping[str, Any]]
+    float64: bool = False

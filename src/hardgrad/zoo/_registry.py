@@ -1,0 +1,88 @@
+"""The recipes by name. Light on purpose: `hardgrad list` reads it without importing JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One recipe as it is listed.
+
+    Attributes:
+        name: what the user types.
+        summary: the question it answers, in one line.
+        application: ``"hypercausal"``, ...
+        method: how it trains unless told otherwise.
+        architecture: what it trains.
+        order: the information the method uses: ``"0"``, ``"1"``, ``"0+1"``, ``"local"``, ``"transfer"``.
+        module: where the recipe is.
+    """
+
+    name: str
+    summary: str
+    application: str
+    method: str
+    architecture: str
+    order: str
+    module: str
+
+    def load(self) -> Any:
+        """The recipe's `Recipe`."""
+        return importlib.import_module(self.module).RECIPE
+
+
+_ENTRIES = (
+    Entry(
+        name="hypercausal-depth",
+        summary="The published run: depth grows while a chain trains on finite differences",
+        application="hypercausal",
+        method="central differences",
+        architecture="chain",
+        order="0",
+        module="hardgrad.zoo.hypercausal_depth",
+    ),
+    Entry(
+        name="hypercausal-graph",
+        summary="The published case study: what-if futures, least risk, alarms on a drifting signal",
+        application="hypercausal",
+        method="forward differences",
+        architecture="graph",
+        order="0",
+        module="hardgrad.zoo.hypercausal_graph",
+    ),
+    Entry(
+        name="hypercausal-sunspots",
+        summary="Do K futures beat persistence and a linear autoregression on real sunspots?",
+        application="hypercausal",
+        method="automatic differentiation",
+        architecture="chain",
+        order="1",
+        module="hardgrad.zoo.hypercausal_sunspots",
+    ),
+)
+
+
+def entries() -> tuple[Entry, ...]:
+    """All recipes, in the order in which they are listed."""
+    return _ENTRIES
+
+
+def find(name: str) -> Entry:
+    """The recipe of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for entry in _ENTRIES:
+        if entry.name == name:
+            return entry
+    from ..core import UsageError, did_you_mean
+
+    names = [entry.name for entry in _ENTRIES]
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = did_you_mean(name, names) if close else "See: hardgrad list."
+    raise UsageError(f"there is no recipe '{name}'. {hint}")
