@@ -1,0 +1,157 @@
+"""The sections of a report. Each is HTML, or empty where the run has nothing for it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..training import EpochRecord
+from ._records import metric_names
+from ._schedules import split_controls
+from ._summary import Summary
+from ._tables import Table, cell, epochs_table, grid, settings_table
+from ._text import escape, format_number, shorten
+
+_ELSEWHERE = ("schema", "version", "method", "plan", "settings", "environment")
+
+
+def key_figures(summary: Summary) -> str:
+    """The numbers one looks for first, and what should not be overlooked."""
+    tiles = "\n".join(
+        f"<div><dt>{escape(name)}</dt><dd{_bad(text)}>{escape(text)}</dd></div>"
+        for name, text in summary.figures
+    )
+    warnings = "".join(f"<li>{escape(text)}</li>" for text in summary.warnings)
+    return (
+        f'<dl class="figures">\n{tiles}\n</dl>'
+        + (f'\n<ul class="warnings">{warnings}</ul>' if warnings else "")
+        + _metrics(summary)
+    )
+
+
+def _bad(text: str) -> str:
+    return ' class="bad"' if text in ("NaN", "∞", "−∞") else ""
+
+
+def _metrics(summary: Summary) -> str:
+    """Final metrics, and those of the best epoch beside them."""
+    if not summary.records:
+        return '\n<p class="note">No epoch has been finished.</p>'
+    last = summary.records[-1]
+    best_epoch = None if summary.best is None else summary.best["epoch"]
+    best = next((record for record in summary.records if record.epoch == best_epoch), None)
+    shown = [(f"last epoch ({last.epoch})", last.metrics)]
+    if best is not None and best is not last:
+        shown.append((f"best epoch ({best.epoch})", best.metrics))
+    names = metric_names([last])
+    paired = {f"val_{name}" for name in names} & set(names)
+    columns, rows = ["metric"], []
+    for heading, _ in shown:
+        columns += [heading, "validation"] if paired else [heading]
+    for name in names:
+        if name in paired:
+            continue
+        row = [f'<th scope="row">{escape(shorten(name, 60))}</th>']
+        for _, metrics in shown:
+            row.append(cell(metrics.get(name)))
+            if paired:
+                row.append(cell(metrics[f"val_{name}"]) if f"val_{name}" in metrics else "<td></td>")
+        rows.append(row)
+    return f"\n<h3>Metrics</h3>\n{grid(columns, rows, 'Metrics')}"
+
+
+def curves(pieces: Sequence[str]) -> str:
+    """Loss, terms and gradient."""
+    return "\n".join(pieces) or '<p class="note">Nothing to draw yet: no epoch has been finished.</p>'
+
+
+def schedules(pieces: Sequence[str], records: Sequence[EpochRecord]) -> str:
+    """The controls that change as curves, the others in a line."""
+    changing, constant = split_controls(records)
+    parts = list(pieces)
+    if constant:
+        entries = "".join(
+            f"<li><span>{escape(shorten(name, 60))}</span> {escape(shorten(format_number(value), 60))}</li>"
+            for name, value in constant.items()
+        )
+        parts.append(f'<h3>The same at the end of every epoch</h3>\n<ul class="pairs">{entries}</ul>')
+    if not changing and not constant:
+        parts.append(
+            '<p class="note">This run has no schedules.</p>' if records else '<p class="note">None yet.</p>'
+        )
+    return "\n".join(parts)
+
+
+def pictures(pieces: Sequence[str], tables: Sequence[Table]) -> str:
+    """What the application adds."""
+    shown = [f"<h3>{escape(table.title)}</h3>\n{table.as_html()}" for table in tables]
+    return "\n".join([*pieces, *shown])
+
+
+def epochs(summary: Summary) -> str:
+    """The table of epochs, folded away."""
+    if not summary.records:
+        return '<p class="note">None yet.</p>'
+    table, note = epochs_table(summary.records, summary.best)
+    said = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f'<details class="long"><summary>Show the table</summary>\n{said}\n{table}\n</details>'
+
+
+def settings(config: Mapping[str, Any]) -> str:
+    """The content of config.json, in readable order."""
+    parts = []
+    own = config.get("settings")
+    if isinstance(own, Mapping) and own:
+        parts.append(f"<h3>Recipe</h3>\n{settings_table(own, 'Recipe')}")
+    rest = {key: value for key, value in config.items() if key not in _ELSEWHERE}
+    if rest:
+        parts.append(f"<h3>Training</h3>\n{settings_table(rest, 'Training')}")
+    if config.get("method"):
+        parts.append(f"<h3>Method</h3>\n<pre>{escape(config['method'])}</pre>")
+    for title, key in (("Plan", "plan"), ("Versions", "environment")):
+        value = config.get(key)
+        if isinstance(value, Mapping) and value:
+            parts.append(f"<h3>{title}</h3>\n{settings_table(value, title)}")
+    return "\n".join(parts)
+
+
+def again(path: Path, summary: Summary) -> str:
+    """How to repeat the run, and to go on with it."""
+    recipe = _recipe(summary.config)
+    quoted = shlex.quote(str(path))
+    if recipe is not None:
+        config = shlex.quote(str(path / "config.json"))
+        repeat = _shell(
+            "The same run once more, into another folder:",
+            f"hardgrad run {shlex.quote(recipe)} --config {config}",
+        )
+        go_on = _shell("Go on from the newest checkpoint, to the same bits:", f"hardgrad resume {quoted}")
+    else:
+        seed, total = json.dumps(summary.config.get("seed", 0)), json.dumps(summary.config.get("epochs", 1))
+        call = f"trainer.fit(model, objective, data, epochs={total}, seed={seed}, run={str(path)!r}"
+        repeat = _shell(
+            "This run was started from Python. Once more, into another folder:", f"{_elsewhere(call)})"
+        )
+        go_on = _shell("Go on from the newest checkpoint, to the same bits:", f"{call}, resume=True)")
+    drawn = _shell("Write this report again:", f"hardgrad report {quoted}")
+    return "\n".join([repeat, *([] if summary.over else [go_on]), drawn])
+
+
+def _recipe(config: Mapping[str, Any]) -> str | None:
+    """The recipe's name, where the run was one's."""
+    own = config.get("settings")
+    for place in (config, own if isinstance(own, Mapping) else {}):
+        if isinstance(place.get("recipe"), str):
+            return str(place["recipe"])
+    return None
+
+
+def _elsewhere(call: str) -> str:
+    return call[: call.rindex("run=")] + 'run="runs/again"'
+
+
+def _shell(what: str, command: str) -> str:
+    return f"<p>{escape(what)}</p>\n<pre>{escape(command)}</pre>"
