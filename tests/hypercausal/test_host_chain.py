@@ -165,6 +165,56 @@ def test_it_agrees_with_the_chain(
     np.testing.assert_allclose(host.states(params, x, depth), states, atol=2e-5)
 
 
+def step_by_step(host: HostChain, params: Any, x: Any, y: Any, depth: int) -> list[float]:
+    """The published order of operations: a loop over steps and nodes, small NumPy calls, running sums."""
+    task, cons, coh, before = 0.0, 0.0, 0.0, None
+    for now, target in zip(x, y, strict=True):
+        state, spreads = now, []
+        for (w, b), span in zip(params, host.spans, strict=True):
+            for _ in range(depth):
+                state = np.tanh(w * state + b)
+            span = max(host.span_floor, span / (1.0 + host.span_depth_coefficient * (depth - 1)))
+            branches = np.tanh(state + np.linspace(-span, span, host.branches)[:, None])
+            mean = np.mean(branches, axis=0)
+            future = mean if host.policy == "mean" else np.median(branches, axis=0)
+            apart = branches - mean
+            spreads.append(np.mean(apart**2 if host.coherence_mode == "variance" else np.abs(apart)))
+        error = state - target
+        task += np.mean(error**2 if host.task == "mse" else np.abs(error))
+        coh += np.mean(spreads)
+        if before is not None:
+            cons += host.alpha * np.mean((state - before) ** 2) + host.beta * np.mean((state - future) ** 2)
+        before = state
+    task, cons, coh = task / len(x), cons / max(1, len(x) - 1), coh / len(x)
+    total = host.task_weight * task + host.consistency_weight * cons + host.coherence_weight * coh
+    return [float(value) for value in (total, task, cons, coh)]
+
+
+@pytest.mark.parametrize("policy", ["mean", "median"])
+@pytest.mark.parametrize(("mode", "task"), [("variance", "mse"), ("mad", "mae")])
+@pytest.mark.parametrize(
+    ("channels", "branches", "nodes"), [(1, 8, 1), (1, 19, 2), (2, 4, 9), (3, 5, 3), (11, 7, 2), (17, 9, 1)]
+)
+def test_bits_of_a_loop_over_steps(channels: int, branches: int, nodes: int, mode: Any, task: Any, policy: Any) -> None:
+    """Rows short and long enough for every branch of NumPy's pairwise rule."""
+    generator = np.random.default_rng(channels)
+    params = [tuple(generator.normal(size=2)) for _ in range(nodes)]
+    x, y = generator.normal(size=(2, 13, channels))
+    host = HostChain(
+        tuple(generator.uniform(0.1, 0.5, size=nodes)),
+        branches,
+        span_floor=0.15,
+        span_depth_coefficient=0.3,
+        policy=policy,
+        task=task,
+        alpha=0.8,
+        beta=1.2,
+        coherence_mode=mode,
+    )
+    for depth in (1, 3):
+        assert host(params, x, y, depth).tolist() == step_by_step(host, params, x, y, depth)
+
+
 def test_probes_and_depths_in_front_are_each_on_their_own(seed_host: HostChain) -> None:
     generator = np.random.default_rng(0)
     theta, (x, y) = generator.normal(size=(3, 6)), generator.normal(size=(2, 3, 5, 2))
@@ -184,6 +234,7 @@ def test_probes_and_depths_in_front_are_each_on_their_own(seed_host: HostChain) 
         (lambda: HostChain(spans=(0.1,)).black_box([]), "one \\(w, b\\) a node"),
         (lambda: HostChain(spans=(0.1,))([(1.0, 0.0)], np.ones((3, 2)), np.ones((2, 3))), "one shape"),
         (lambda: HostChain(spans=(0.1,)).states([(1.0, 0.0)], np.ones(3)), "time, channel"),
+        (lambda: HostChain(spans=(0.1,)).states([(1.0, 0.0)], np.ones((3, 2)), 1.5), "whole number"),
         (lambda: HostChain(spans=(0.1,)).states([(np.ones(3), 0.0)], np.ones((3, 2))), "leading axes"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
-import timeit
 from pathlib import Path
 
 import pytest
@@ -265,10 +264,3 @@ def test_a_plan_travels_to_another_process():
     plan = seed_plan()
     expected = plan.at(at(5))
     assert pickle.loads(pickle.dumps(plan)).at(at(5)) == expected
-
-
-def test_a_plan_is_cheap():
-    """About 10 microseconds for five controls; the bound leaves room for type checks and busy machines."""
-    plan, moments = seed_plan(), [at(e) for e in range(16)]
-    seconds = min(timeit.repeat(lambda: [plan.at(m) for m in moments], number=20, repeat=10)) / (20 * 16)
-    assert seconds < 500e-6

@@ -1,6 +1,7 @@
 """The vocabulary every other package speaks. Imports nothing else of hardgrad."""
 
 from ._black_box import BlackBox as BlackBox
+from ._black_box import black_box_failure as black_box_failure
 from ._controls import Control as Control
 from ._controls import Controls as Controls
 from ._controls import control as control

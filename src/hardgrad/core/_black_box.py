@@ -93,6 +93,13 @@ class _Host:
 
     def __call__(self, params: Any, inputs: Any) -> Any:
         arguments = jax.tree.map(np.asarray, (params, *inputs))
+        try:
+            return self._checked(arguments)
+        except Exception as error:
+            _failures.append(error)
+            raise
+
+    def _checked(self, arguments: Any) -> Any:
         value = np.asarray(self.function(*arguments), dtype=self.dtype)
         first, rank = next(zip(jax.tree.leaves(arguments), self.ranks, strict=True), (np.zeros(()), 0))
         leading = first.shape[: first.ndim - rank]
@@ -105,6 +112,16 @@ class _Host:
                 "BlackBox(..., vectorized=False) if it takes no leading axes."
             )
         raise RunError(f"{said}. Mend the function, or say BlackBox(..., output_shape={value.shape}).")
+
+
+_failures: list[Exception] = []
+
+
+def black_box_failure() -> Exception | None:
+    """What a black box raised since this was last asked: JAX passes on only the text of it."""
+    failure = _failures[0] if _failures else None
+    _failures.clear()
+    return failure
 
 
 def _on_host(host: _Host, method: str, params: Any, inputs: Any) -> Any:

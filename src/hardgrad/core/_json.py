@@ -11,6 +11,9 @@ import numpy as np
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
+_ON_ONE_LINE = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+
+
 def _plain(value: Any) -> Any:
     """`value` in the types JSON knows; arrays as nested lists, non-finite numbers as strings."""
     if isinstance(value, dict):
@@ -32,10 +35,11 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
     Raises:
         TypeError: something in it has no JSON form.
     """
+    encoder = _ON_ONE_LINE if indent is None else json.JSONEncoder(allow_nan=False, ensure_ascii=False, indent=indent)
     try:
-        return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
+        return encoder.encode(value)
     except (ValueError, TypeError):
-        return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
+        return encoder.encode(_plain(value))
 
 
 def number(value: Any) -> Any:

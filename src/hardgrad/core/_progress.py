@@ -17,7 +17,8 @@ class Progress:
         epochs: how many epochs the run was asked for.
         steps_per_epoch: steps in an epoch, or None while a stream's length is unknown.
         controls: the controls that earlier schedules of the plan have set for this step.
-        previous: the controls of the previous epoch's last step; None in epoch 0.
+        previous: the controls of the previous epoch's last step, or of the step before while the
+            length of an epoch is unknown; None in epoch 0.
     """
 
     epoch: int

@@ -112,12 +112,12 @@ class HostChain:
             depth: recursion depth, a whole number; below 1 counts as 1.
 
         Raises:
-            UsageError: not as many parameters as spans, or shapes that don't fit.
+            UsageError: not as many parameters as spans, a depth that isn't whole, or shapes that don't fit.
         """
         state, target = (np.asarray(v, dtype=np.float64) for v in (inputs, targets))
         check_sequences("inputs", state)
         check_same_shape(inputs=state, targets=target)
-        depth = _align(depth, state, np.int64)
+        depth = _align(_whole(depth), state)
         steps, coherences, future = state.shape[-2], [], state
         for (weight, bias), span in zip(self._checked(params, state), self.spans, strict=True):
             state = _recurse(weight, bias, state, depth)
@@ -141,11 +141,11 @@ class HostChain:
             depth: recursion depth, a whole number; below 1 counts as 1.
 
         Raises:
-            UsageError: not as many parameters as spans, or shapes that don't fit.
+            UsageError: not as many parameters as spans, a depth that isn't whole, or shapes that don't fit.
         """
         state = np.asarray(inputs, dtype=np.float64)
         check_sequences("inputs", state)
-        depth = _align(depth, state, np.int64)
+        depth = _align(_whole(depth), state)
         for weight, bias in self._checked(params, state):
             state = _recurse(weight, bias, state, depth)
         return state
@@ -169,7 +169,9 @@ class HostChain:
 
     def _checked(self, params: HostParams, inputs: _Block) -> list[tuple[_Block, _Block]]:
         self._check_count(params)
-        return [(_align(w, inputs, np.float64), _align(b, inputs, np.float64)) for w, b in params]
+        return [
+            (_align(np.asarray(w, np.float64), inputs), _align(np.asarray(b, np.float64), inputs)) for w, b in params
+        ]
 
     def _project(self, state: _Block, span: float, depth: Any) -> _Block:
         """Branches ``[K, ..., time, channel]``."""
@@ -191,9 +193,15 @@ class HostChain:
         return _in_order(self.alpha * moved + self.beta * missed)
 
 
-def _align(value: Any, inputs: _Block, dtype: Any) -> Any:
-    """`value` with its axes, if any, standing under the leading axes of `inputs`."""
-    array = np.asarray(value, dtype=dtype)
+def _whole(depth: Any) -> Any:
+    array = np.asarray(depth)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise UsageError(f"depth must be a whole number, got {depth!r}. LinearDepth gives such.")
+    return array
+
+
+def _align(array: Any, inputs: _Block) -> Any:
+    """`array` with its axes, if any, standing under the leading axes of `inputs`."""
     if array.shape != inputs.shape[: array.ndim] or array.ndim > inputs.ndim - 2:
         raise UsageError(
             "parameters and depth must be scalars, or have the leading axes of the inputs: got shape "

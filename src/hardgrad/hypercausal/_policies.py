@@ -67,7 +67,8 @@ def _median_by_network(branches: Array) -> Array:
             pair = rows[low], rows[low + 1]
             rows[low], rows[low + 1] = jnp.minimum(*pair), jnp.maximum(*pair)
     middle = count // 2
-    return rows[middle] if count % 2 else (rows[middle - 1] + rows[middle]) / 2
+    median: Array = rows[middle] if count % 2 else (rows[middle - 1] + rows[middle]) / 2
+    return median
 
 
 def l2_risk(branches: Float[Array, "*batch channel"]) -> Float[Array, "*batch"]:

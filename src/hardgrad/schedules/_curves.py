@@ -153,7 +153,6 @@ class FromOptax:
         return float(self._table[count])
 
     def _evaluate(self, counts: Any) -> NDArray[Any]:
-        with jax.numpy_dtype_promotion("standard"):  # type: ignore[no-untyped-call]  # Optax multiplies integer counts by floats
-            schedule = lambda n: jnp.asarray(self.schedule(n))
-            each = schedule if np.ndim(counts) == 0 else jax.vmap(schedule)
+        each: Any = self.schedule if np.ndim(counts) == 0 else jax.vmap(lambda n: jnp.asarray(self.schedule(n)))
+        with jax.numpy_dtype_promotion("standard"):  # Optax multiplies integer counts by floats
             return np.asarray(each(jnp.asarray(counts)))

@@ -164,16 +164,31 @@ class Stream:
     @property
     def steps_per_epoch(self) -> int | None:
         """Steps in an epoch, or None where the source does not say."""
-        if self._steps is None and hasattr(self.source, "__len__"):
+        if self._steps is not None or callable(self.source) or not hasattr(self.source, "__len__"):
+            return self._steps
+        try:
             length: int = self.source.__len__()
-            return length
-        return self._steps
+        except (TypeError, NotImplementedError):  # a DataLoader over a data set without a length
+            return None
+        return length
 
     def skip_to(self, steps: int) -> None:
-        """Put a one-pass iterator where a resumed run left it: `steps` batches in."""
-        if isinstance(self.source, Iterator):
-            for _ in itertools.islice(self.source, steps - self._consumed):
-                self._consumed += 1
+        """Put a one-pass iterator where a resumed run left it: `steps` batches in.
+
+        Raises:
+            UsageError: it is past that place.
+        """
+        if not isinstance(self.source, Iterator):
+            return
+        if steps == 0:  # a new run: it reads on from here
+            self._consumed = 0
+        if self._consumed > steps:
+            raise UsageError(
+                f"the iterator has already given {self._consumed} batches and the run stands at {steps}. "
+                "Give it anew, or give Stream a function of the epoch that returns a new one."
+            )
+        for _ in itertools.islice(self.source, steps - self._consumed):
+            self._consumed += 1
 
     def blocks(self, epoch: int, seed: int, limit: int | None) -> Iterator[Block]:
         """The blocks of one epoch: batches stacked while their shapes agree."""
@@ -182,7 +197,7 @@ class Stream:
         group: list[Any] = []
         for batch in itertools.islice(iter(source), self._steps):
             self._consumed += 1
-            arrays = jax.tree.map(np.asarray, batch)
+            arrays = jax.tree.map(_as_numbers, batch)
             if group and _shapes(group[0]) != _shapes(arrays):
                 yield _stack(group)
                 group = []
@@ -207,7 +222,7 @@ def as_feed(data: Any, *, batch_size: int | None) -> Feed:
         if batch_size is not None:
             raise UsageError(f"give the batch size to {type(data).__name__}(...), not to fit as well.")
         return data
-    leaves = jax.tree.leaves(data)
+    leaves = [] if isinstance(data, Iterator) else jax.tree.leaves(data)
     if leaves and all(eqx.is_array_like(leaf) for leaf in leaves):
         return InMemory(data, batch_size=batch_size)
     if batch_size is not None:
@@ -223,8 +238,17 @@ def _common_length(arrays: PyTree) -> int:
     return int(next(iter(lengths.values()))[0])
 
 
+def _as_numbers(leaf: Any) -> NDArray[Any]:
+    array = np.asarray(leaf)
+    if array.dtype.kind in "OSUMm":
+        raise UsageError(
+            f"a stream's batches must be pytrees of arrays of numbers, but one holds {type(leaf).__name__}."
+        )
+    return array
+
+
 def _shapes(batch: PyTree) -> Any:
-    return jax.tree.structure(batch), [x.shape for x in jax.tree.leaves(batch)]
+    return jax.tree.structure(batch), [(x.shape, x.dtype) for x in jax.tree.leaves(batch)]
 
 
 def _stack(group: list[Any]) -> Block:

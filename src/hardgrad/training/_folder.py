@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from ..core import CheckpointError, UsageError, dumps
-from ._storage import disk_errors, write_text
+from ._storage import disk_errors, temporary, write_text
 
 
 class RunFolder:
@@ -34,15 +34,18 @@ class RunFolder:
             UsageError: something is there already, or it can't be made.
         """
         folder = cls(path)
-        if folder.path.exists() and not folder.path.is_dir():
-            raise UsageError(f"{folder.path} is a file. Give a folder that does not exist yet.")
-        if folder.path.is_dir() and any(folder.path.iterdir()):
+        with disk_errors(folder.path):
+            if folder.path.exists() and not folder.path.is_dir():
+                raise UsageError(f"{folder.path} is a file. Give a folder that does not exist yet.")
+            held = {p.name for p in folder.path.iterdir()} if folder.path.is_dir() else set()
+            folder.path.mkdir(parents=True, exist_ok=True)
+        if folder.config_path.name in held:
             raise UsageError(
-                f"{folder.path} already holds files, which stay untouched. Resume it (hardgrad resume {folder.path}; "
+                f"{folder.path} already holds a run, which stays untouched. Resume it (hardgrad resume {folder.path}; "
                 "in Python: fit(..., resume=True)), or give another folder."
             )
-        with disk_errors(folder.path):
-            folder.path.mkdir(parents=True, exist_ok=True)
+        if held - {temporary(folder.config_path).name}:  # all that a run killed in its first moment leaves
+            raise UsageError(f"{folder.path} already holds files, which stay untouched. Give another folder.")
         return folder
 
     @classmethod
@@ -104,7 +107,9 @@ class RunFolder:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UsageError(f"{path} is missing.") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}.") from error
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{path} is damaged: {error}.") from error
 
     def telemetry(self) -> Iterator[dict[str, Any]]:

@@ -81,6 +81,11 @@ class GradientMethod(AbstractMethod):
         estimate, estimator_state = self.estimator.estimate(
             loss_fn, params, estimator_state, controls=controls, key=key
         )
+
+        def value_fn(params: Params, controls: Controls | None = None) -> Any:
+            """Optax hands on the extra arguments by name, and refuses those that are not taken."""
+            return loss_fn(params)[0]
+
         # Optax raises numbers to integer counts, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
             updates, optimizer_state = optax.with_extra_args_support(self.optimizer).update(
@@ -90,7 +95,7 @@ class GradientMethod(AbstractMethod):
                 controls=controls,
                 value=estimate.loss,
                 grad=estimate.gradient,
-                value_fn=lambda p: loss_fn(p)[0],
+                value_fn=value_fn,
             )
             new_params = optax.apply_updates(params, updates)
         diagnostics = {

@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from ..core import Params
 from ._folder import RunFolder
+from ._program import Flat
 from ._record import EpochRecord
 from ._step import TrainState
 
@@ -35,8 +36,7 @@ class Run:
         seed: the run's seed.
         folder: where it is kept, or None.
         rest: the model without its parameters.
-        state: the state after the last finished block. Its buffers may be reused by the next block:
-            keep a copy (`snapshot`), not a reference.
+        flat: the leaves of `state`. Their buffers may be reused by the next block: keep a `snapshot`.
         epoch: epochs finished.
         step: optimiser steps done.
         skipped: steps left out because something was not finite.
@@ -52,7 +52,7 @@ class Run:
     seed: int
     folder: RunFolder | None
     rest: PyTree
-    state: TrainState
+    flat: Flat
     epoch: int = 0
     step: int = 0
     skipped: int = 0
@@ -64,6 +64,12 @@ class Run:
     between_epochs: bool = True
 
     @property
+    def state(self) -> TrainState:
+        """The state after the last finished block."""
+        state: TrainState = self.flat.tree()
+        return state
+
+    @property
     def params(self) -> Params:
         """The present parameters."""
         return self.state.params
@@ -71,11 +77,11 @@ class Run:
     @property
     def model(self) -> PyTree:
         """The present model."""
-        return eqx.combine(self.state.params, self.rest)
+        return eqx.combine(self.params, self.rest)
 
-    def snapshot(self) -> Params:
-        """The present parameters, safe to keep."""
-        return jax.tree.map(jnp.copy, self.params) if self.donates else self.params
+    def snapshot(self) -> Flat:
+        """The present state, safe to keep: ``snapshot.tree()`` is a `TrainState`."""
+        return jax.tree.map(jnp.copy, self.flat) if self.donates else self.flat
 
     def stop(self, reason: str) -> None:
         """Ask the trainer to stop after this epoch; the first reason given is kept."""

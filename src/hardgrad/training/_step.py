@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..core import Loss, Params, all_finite, tree_select
+from ..core import Loss, Params, UsageError, all_finite, tree_select
 from ._method import AbstractMethod, Outcome
 
 FREEZE = "freeze"
@@ -24,7 +24,8 @@ FREEZE = "freeze"
 Recorder = Callable[[Params, Outcome], dict[str, Array]]
 """``record(params after the step, outcome) -> arrays`` to keep for every step."""
 
-_SCALE_START, _SCALE_GROWTH_EVERY = 2.0**15, 2000  # the customary start; longer than any warm-up
+_LARGEST_SCALE = 2.0**15  # start and ceiling: 2^16 is not a float16
+_SCALE_GROWTH_EVERY = 2000  # steps; longer than any warm-up
 
 
 class TrainState(NamedTuple):
@@ -67,11 +68,13 @@ class StepOutput(NamedTuple):
 
 def initial_state(method: AbstractMethod, params: Params, *, key: Key[Array, ""]) -> TrainState:
     """The state before the first step."""
+    # A dtype given by name makes it strong: a weak one would compile again after the first block.
+    strong = lambda x: jnp.asarray(x, x.dtype) if isinstance(x, jax.Array) else x
     return TrainState(
-        params=params,
-        method=method.init(params, key=key),
+        params=jax.tree.map(strong, params),
+        method=jax.tree.map(strong, method.init(params, key=key)),
         streak=jnp.zeros((), jnp.int32),
-        loss_scale=jnp.array(_SCALE_START, jnp.float32),
+        loss_scale=jnp.array(_LARGEST_SCALE, jnp.float32),
         since_growth=jnp.zeros((), jnp.int32),
     )
 
@@ -80,7 +83,7 @@ def _adapt_scale(state: TrainState, finite: Bool[Array, ""]) -> tuple[Array, Arr
     """Halve after an overflow, double after a long quiet (Micikevicius et al. 2018, section 3.2)."""
     quiet = jnp.where(finite, state.since_growth + 1, 0)
     grow = quiet >= _SCALE_GROWTH_EVERY
-    up = jnp.where(grow, state.loss_scale * 2.0, state.loss_scale)
+    up = jnp.where(grow, jnp.minimum(state.loss_scale * 2.0, _LARGEST_SCALE), state.loss_scale)
     return jnp.where(finite, up, jnp.maximum(state.loss_scale / 2.0, 1.0)), jnp.where(grow, 0, quiet)
 
 
@@ -128,9 +131,8 @@ def train_step(
     streak = jnp.where(finite, 0, state.streak + 1)
     loss_scale, since_growth = _adapt_scale(state, finite) if scaled else (state.loss_scale, state.since_growth)
     arrays = {} if record is None else record(params, outcome)
-    output = StepOutput(
-        {"loss": outcome.loss, **outcome.metrics}, dict(outcome.diagnostics), finite, frozen, streak, arrays
-    )
+    scalars = _by_name(outcome.loss, outcome.metrics)
+    output = StepOutput(scalars, dict(outcome.diagnostics), finite, frozen, streak, arrays)
     return TrainState(params, method_state, streak, loss_scale, since_growth), output
 
 
@@ -140,5 +142,16 @@ def _not_computed(x: jax.ShapeDtypeStruct) -> Array:
 
 def evaluate(loss: Loss, params: Params) -> dict[str, Array]:
     """Loss and metrics at `params` by name, with nothing updated."""
-    value, metrics = loss(params)
+    return _by_name(*loss(params))
+
+
+def _by_name(value: Array, metrics: dict[str, Array]) -> dict[str, Array]:
+    """Loss and metrics in one dict.
+
+    Raises:
+        UsageError: a metric has a name that is taken.
+    """
+    for taken in ("loss", "skipped"):
+        if taken in metrics:
+            raise UsageError(f"an objective's metric may not be called '{taken}': the trainer records its own.")
     return {"loss": value, **metrics}

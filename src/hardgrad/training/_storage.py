@@ -43,6 +43,17 @@ _NATIVE = {
     "uint8",
     "bool",
 }
+_REFUSED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+}
 _MANIFEST_LIMIT = 64 * 2**20
 
 
@@ -57,16 +68,21 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"the disk is full: could not write {path}. Free some space, then resume the run; "
                 "nothing earlier is lost."
             )
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            message = f"may not write {path}: {error.strerror}. Choose another folder."
+        elif error.errno in _REFUSED:
+            message = f"cannot write {path}: {error.strerror}. Choose another folder."
         else:
             raise
         raise UsageError(message) from error
 
 
+def temporary(path: Path) -> Path:
+    """Where a file or folder is prepared before it is renamed to `path`."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file's content at once: readers see the old one or the new one."""
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = temporary(path)
     with disk_errors(path):
         try:
             with open(beside, "w", encoding="utf-8") as file:
@@ -84,6 +100,8 @@ def _to_numpy(leaf: Any) -> tuple[NDArray[Any], str]:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf)), str(leaf.dtype)
     array = np.asarray(leaf)
+    if array.dtype.kind == "c":  # as pairs
+        return np.stack([array.real, array.imag], axis=-1), array.dtype.name
     if array.dtype.name in _NATIVE:
         return np.ascontiguousarray(array).reshape(array.shape), array.dtype.name
     return np.ascontiguousarray(array).reshape(array.shape).view(f"uint{8 * array.dtype.itemsize}"), array.dtype.name
@@ -112,7 +130,7 @@ def save_tree(folder: Path, tree: PyTree, meta: dict[str, Any], *, texts: dict[s
     }
     files = {_ARRAYS: data, _MANIFEST: dumps(manifest).encode()}
     files |= {name: text.encode() for name, text in (texts or {}).items()}
-    beside = folder.with_name(f".{folder.name}.tmp")
+    beside = temporary(folder)
     with disk_errors(folder):
         try:
             shutil.rmtree(beside, ignore_errors=True)
@@ -123,8 +141,8 @@ def save_tree(folder: Path, tree: PyTree, meta: dict[str, Any], *, texts: dict[s
                     file.flush()
                     os.fsync(file.fileno())
             old = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            if folder.exists():
+            if folder.exists():  # else the old one may be all there is
+                shutil.rmtree(old, ignore_errors=True)
                 os.rename(folder, old)
             os.rename(beside, folder)
             shutil.rmtree(old, ignore_errors=True)
@@ -146,7 +164,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{folder} holds no checkpoint: {_MANIFEST} is missing.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error}).") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise CheckpointError(f"{path} is not a checkpoint of hardgrad.")
@@ -197,8 +215,8 @@ def load_tree(folder: Path, like: PyTree) -> PyTree:
 def _from_numpy(array: NDArray[Any], like: Any) -> Any:
     if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
-    dtype = np.asarray(like).dtype
-    return jnp.asarray(array.view(dtype) if array.dtype != dtype else array)
+    wanted = np.asarray(like)
+    return jnp.asarray(array.view(wanted.dtype).reshape(wanted.shape) if array.dtype != wanted.dtype else array)
 
 
 def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

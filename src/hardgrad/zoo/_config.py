@@ -37,6 +37,8 @@ def read_config(config: type[Config], path: Path) -> Config:
         raise UsageError(f"cannot read the config file {path}: {error}.") from error
     except json.JSONDecodeError as error:
         raise UsageError(f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON that makes a config: {error}.") from error
     try:
         return from_json(config, content)
     except UsageError as error:
@@ -94,7 +96,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, value, f"{where}.")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1023 else math.inf
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"'{where}' must be {_NAMES.get(kind, kind.__name__)}, got {_shown(value)}.")
     if kind is float and not math.isfinite(value):
@@ -110,9 +112,21 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def check_range(config: Any, **at_least: float) -> None:
-    """Raise `UsageError` naming the first field of `config` that is below its least value."""
+def check_range(config: Any, **at_least: float | int) -> None:
+    """Raise `UsageError` naming the first field of `config` that is not finite or below its least value."""
+    _check_finite(config, "")
     for name, least in at_least.items():
         value = getattr(config, name)
         if value is not None and not value >= least:
             raise UsageError(f"{name} must be at least {least}, got {value!r}.")
+
+
+def _check_finite(value: Any, name: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name} must be finite, got {value!r}.")
+    if isinstance(value, tuple):
+        for i, item in enumerate(value):
+            _check_finite(item, f"{name}[{i}]")
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _check_finite(getattr(value, field.name), f"{name}.{field.name}" if name else field.name)

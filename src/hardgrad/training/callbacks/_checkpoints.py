@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...core import CheckpointError, UsageError
+from .._program import Flat
 from .._storage import load_tree, read_manifest, save_tree
 from ._base import Callback, CallbackList
 from ._monitor import Best
@@ -51,7 +52,10 @@ class Checkpoints(Callback):
 
     def on_run_begin(self, run: Run) -> None:
         """Begin anew."""
-        self._saved = run.epoch if run.resumed else None
+        self._saved, self._last = run.epoch if run.resumed else None, -math.inf
+        if run.folder is not None:  # what a kill left half written
+            for torn in run.folder.checkpoints_path.glob(".*.tmp"):
+                shutil.rmtree(torn, ignore_errors=True)
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Save if it is time."""
@@ -102,7 +106,7 @@ def load_newest(run: Run) -> dict[str, Any] | None:
     newest = run.folder.checkpoints()[-1]
     try:
         meta = read_manifest(newest)["meta"]
-        run.state = load_tree(newest, run.state)
+        run.flat = Flat.of(load_tree(newest, run.state))
         callbacks: dict[str, Any] = meta["callbacks"]
         seed, run.epoch, run.step = int(meta["seed"]), int(meta["epoch"]), int(meta["step"])
         run.skipped, run.evaluations = int(meta["skipped"]), int(meta["evaluations"])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import equinox as eqx
 
-from ...core import Params, UsageError, count_parameters, did_you_mean, dumps, named_leaves, number
+from ...core import CheckpointError, Params, UsageError, count_parameters, did_you_mean, dumps, named_leaves, number
+from .._program import Flat
 from .._record import EpochRecord
 from .._storage import load_tree, save_tree
 from ._base import Callback
@@ -112,19 +113,19 @@ class Best(Callback):
         self.metric, self.mode, self.describe = metric, mode, describe
         self.value: float | None = None
         self.epoch: int | None = None
-        self.params: Params | None = None
+        self._kept: Flat | None = None
         self._written = True
 
     def on_run_begin(self, run: Run) -> None:
         """Begin anew."""
-        self.value = self.epoch = self.params = None
+        self.value = self.epoch = self._kept = None
         self._written = True
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Take a snapshot if this is the best so far."""
         value = _value(record, self.metric)
         if _better(value, self.value, self.mode):
-            self.value, self.epoch, self.params = value, record.epoch, run.snapshot()
+            self.value, self.epoch, self._kept = value, record.epoch, run.snapshot()
             self._written = False
 
     def on_run_end(self, run: Run, result: FitResult) -> None:
@@ -133,16 +134,21 @@ class Best(Callback):
 
     def write(self, run: Run) -> None:
         """Bring the files up to date."""
-        if self._written or run.folder is None or self.params is None:
+        params = self.params
+        if self._written or run.folder is None or params is None:
             return
         texts = {}
-        if count_parameters(self.params) <= _FEW:
-            model = eqx.combine(self.params, run.rest)
-            shown = self.describe(model) if self.describe else named_leaves(self.params)
+        if count_parameters(params) <= _FEW:
+            shown = self.describe(eqx.combine(params, run.rest)) if self.describe else named_leaves(params)
             texts["best_params.json"] = dumps(shown, indent=2)
         meta = {"metric": self.metric, "value": self.value, "epoch": self.epoch}
-        save_tree(run.folder.best_path, self.params, meta, texts=texts)
+        save_tree(run.folder.best_path, params, meta, texts=texts)
         self._written = True
+
+    @property
+    def params(self) -> Params | None:
+        """The best parameters, or None before the first epoch."""
+        return None if self._kept is None else self._kept.tree().params
 
     def summary(self) -> dict[str, Any] | None:
         """Epoch, metric and value of the best, or None."""
@@ -158,4 +164,9 @@ class Best(Callback):
         """Take them back, and the parameters from disk."""
         self.value, self.epoch = number(state["value"]), state["epoch"]
         if self.epoch is not None and run.folder is not None:
-            self.params = load_tree(run.folder.best_path, run.params)
+            try:
+                params = load_tree(run.folder.best_path, run.params)
+            except CheckpointError as error:
+                way_out = f"Delete it and {run.folder.checkpoints_path} to begin the run again from its first epoch."
+                raise CheckpointError(f"{error} {way_out}") from error
+            self._kept = Flat.of(run.state._replace(params=params))

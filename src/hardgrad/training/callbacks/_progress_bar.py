@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,7 +38,15 @@ class ProgressBar(Callback):
         """Draw the empty bar."""
         columns = (TextColumn("epoch"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
         text = TextColumn("{task.fields[text]}", table_column=None)
-        self._bar = Progress(*columns, text, console=self.console, transient=True, disable=not self.console.is_terminal)
+        # Rich would send what is printed to its own console, away from the file it may be piped to.
+        self._bar = Progress(
+            *columns,
+            text,
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),
+        )
         self._task = self._bar.add_task("train", total=run.epochs, completed=run.epoch, text="compiling")
         self._bar.start()
 

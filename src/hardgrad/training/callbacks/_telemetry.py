@@ -37,14 +37,15 @@ class Telemetry(Callback):
 
     def __init__(self) -> None:
         self._file: BinaryIO | None = None
-        self._present: set[tuple[str, int]] = set()
+        self._path = Path()
+        self._present: set[tuple[str, int, str]] = set()
 
     def on_run_begin(self, run: Run) -> None:
         """Open the file; drop a line that a kill left torn."""
         if run.folder is None:
             return
-        path = run.folder.telemetry_path
-        self._present = {(r.get("kind", ""), r.get("epoch", -1)) for r in run.folder.telemetry()}
+        path = self._path = run.folder.telemetry_path
+        self._present = {_identity(record) for record in run.folder.telemetry()}
         with disk_errors(path):
             _cut_torn_line(run.folder)
             # Unbuffered: what is written is with the system, whatever happens to this process.
@@ -62,26 +63,44 @@ class Telemetry(Callback):
     def on_run_end(self, run: Run, result: FitResult) -> None:
         """How it ended."""
         fields = {"epoch": run.epoch, "status": result.status.value, "reason": result.reason}
-        self._write("run_end", fields)
-        self._close()
+        try:
+            self._write("run_end", fields)
+        finally:
+            self._close()
 
     def on_error(self, run: Run, error: BaseException) -> None:
         """What went wrong; always written."""
         self._present = set()
-        self._write("error", {"epoch": run.epoch, "type": type(error).__name__, "message": str(error)})
-        self._close()
+        try:
+            self._write("error", {"epoch": run.epoch, "type": type(error).__name__, "message": str(error)})
+        finally:
+            self._close()
 
     def _write(self, kind: str, fields: dict[str, Any]) -> None:
-        if self._file is None or (kind, fields["epoch"]) in self._present:
+        if self._file is None:
             return
         record = {"schema": SCHEMA, "version": VERSION, "time": time.time(), "kind": kind, **fields}
-        with disk_errors(Path(self._file.name)):
-            self._file.write((dumps(record) + "\n").encode())
+        if _identity(record) in self._present:
+            return
+        line = (dumps(record) + "\n").encode()
+        with disk_errors(self._path):
+            begin = os.fstat(self._file.fileno()).st_size
+            try:
+                while line:  # a disk that is nearly full takes a part, and only then refuses
+                    line = line[self._file.write(line) :]
+            except OSError:
+                self._file.truncate(begin)
+                raise
 
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[str, int, str]:
+    """What tells a record from all others of its file."""
+    return record.get("kind", ""), record.get("epoch", -1), record.get("status", "")
 
 
 def _cut_torn_line(folder: RunFolder) -> None:

@@ -1,0 +1,259 @@
+"""Sending a run to the device, block after block.
+
+While the host works through what one block left behind, the device already runs the next: the block to
+come needs only the state, not what callbacks make of it. If they stop the run, that block was for nothing
+and is dropped; what the run is, it is by its finished blocks alone. There is no looking ahead where it
+could lose something: with streams, with state buffers handed on, and in eager execution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from ..core import Params, Progress, UsageError, float_dtype
+from ._data import Block, Feed, InMemory, Stream
+from ._program import (
+    Flat,
+    Packed,
+    Program,
+    control_kinds,
+    evaluate_batch,
+    evaluate_compiled,
+    run_block,
+    run_compiled,
+    run_donating,
+    split_program,
+    stack_controls,
+)
+
+if TYPE_CHECKING:
+    from ._trainer import Trainer
+
+_MANY_PROGRAMS = 8
+
+
+class Piece(NamedTuple):
+    """A block with its place in the run.
+
+    Attributes:
+        epoch: which.
+        step: the first of its steps, counted over the run.
+        block: the steps.
+        controls: those of each step.
+        closes: whether it is the last of its epoch.
+    """
+
+    epoch: int
+    step: int
+    block: Block
+    controls: list[dict[str, Any]]
+    closes: bool
+
+
+class Launched(NamedTuple):
+    """A piece that is running or has run.
+
+    Attributes:
+        piece: what was sent.
+        flat: the state after it.
+        packed: what it reports.
+    """
+
+    piece: Piece
+    flat: Flat
+    packed: Packed
+
+
+class Dispatcher:
+    """Sends the blocks of one run.
+
+    Args:
+        trainer: how.
+        objective: what is minimised.
+        params: the parameters at the start; only their dtypes matter here.
+        rest: the model without them.
+        feed: the data.
+        held_out: validation data, or None.
+        epochs: how many.
+        seed: the run's.
+        donates: whether state buffers are handed over to the next block.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        objective: Any,
+        params: Params,
+        rest: PyTree,
+        feed: Feed,
+        held_out: Feed | None,
+        *,
+        epochs: int,
+        seed: int,
+        donates: bool,
+    ):
+        self.trainer, self.feed, self.held_out, self.epochs, self.seed = trainer, feed, held_out, epochs, seed
+        self.eager = trainer.execution == "eager"
+        self.execute = run_block if self.eager else run_donating if donates else run_compiled
+        self.looks_ahead = not self.eager and not donates and isinstance(feed, InMemory)
+        self.key = jax.random.key(seed)
+        self.dtype = np.dtype(float_dtype(params))
+        self.static_names = trainer.plan.static_names
+        values, parts = split_program(trainer.method, objective, rest)
+        self.values = Flat.of(values)
+        self.arrays = Flat.of(feed.arrays if isinstance(feed, InMemory) else None)
+        self.validation = Flat.of(held_out.arrays) if isinstance(held_out, InMemory) else None
+        self.program = Program(
+            parts,
+            compute_dtype=trainer.precision,
+            validation_batch_size=held_out.batch_size if isinstance(held_out, InMemory) else None,
+            record=trainer.record,
+        )
+
+    def launched(self, flat: Flat, *, epoch: int, step: int) -> Iterator[Launched]:
+        """The blocks from a place in the run to its end, each already on its way when it is handed out.
+
+        Args:
+            flat: the state there.
+            epoch: the first epoch to run.
+            step: the first step.
+        """
+        pieces = self._pieces(epoch, step)
+        waiting: Launched | None = None
+        while True:
+            try:
+                piece = next(pieces, None)
+                following = None if piece is None else self._launch(piece, flat)
+            except Exception:
+                if waiting is not None:  # what is finished comes first
+                    yield waiting
+                raise
+            if waiting is not None:
+                yield waiting
+            if following is None:
+                return
+            flat = following.flat
+            waiting = following if self.looks_ahead else None
+            if not self.looks_ahead:
+                yield following
+
+    def _pieces(self, epoch: int, step: int) -> Iterator[Piece]:
+        """The run's blocks, cut where a static control changes."""
+        plan = self.trainer.plan
+        for now in range(epoch, self.epochs):
+            constant = self._controls(now, step) if plan.per_epoch else None
+            held: Piece | None = None
+            for block in self.feed.blocks(now, self.seed, self.trainer.steps_per_dispatch):
+                controls = [constant or self._controls(now, step + i) for i in range(block.steps)]
+                for start, stop in _runs(controls, self.static_names):
+                    if held is not None:
+                        yield held
+                    held = Piece(now, step, _cut(block, start, stop), controls[start:stop], closes=False)
+                    step += stop - start
+            if held is None:
+                raise UsageError(
+                    f"the data gave no batch in epoch {now}. An iterator runs dry: "
+                    "give Stream a function of the epoch that returns a new one."
+                )
+            yield held._replace(closes=True)
+
+    def _controls(self, epoch: int, step: int) -> dict[str, Any]:
+        return self.trainer.plan.at(Progress(epoch, step, self.epochs, self.feed.steps_per_epoch))
+
+    def _launch(self, piece: Piece, flat: Flat) -> Launched:
+        block = piece.block
+        self.program = self._program_for(piece)
+        xs: dict[str, Any] = {
+            "controls": stack_controls(piece.controls, self.program.controls, self.dtype, step=piece.step)
+        }
+        if block.rows is not None:
+            xs["rows"] = block.rows
+        if block.batches is not None:
+            xs["batches"] = block.batches
+        validation = self.validation if piece.closes else None
+        after, packed = self.execute(self.program, flat, self.values, self.arrays, xs, self.key, validation)
+        return Launched(piece, after, packed)
+
+    def _program_for(self, piece: Piece) -> Program:
+        controls, accumulate, microbatches = piece.controls[0], self.trainer.accumulate, 1
+        if accumulate > 1:
+            rows = _batch_rows(piece.block, self.feed)
+            if rows is None:
+                raise UsageError("accumulate cuts a batch by its rows: all its arrays need the same leading length.")
+            microbatches = math.gcd(accumulate, rows)
+        static = tuple((name, int(controls[name])) for name in sorted(self.static_names))
+        kinds = control_kinds(piece.controls, self.static_names)
+        now = self.program
+        if (kinds, static, microbatches) == (now.controls, now.static_controls, now.microbatches):
+            return now
+        return dataclasses.replace(now, controls=kinds, static_controls=static, microbatches=microbatches)
+
+    def validate_stream(self, launched: Launched) -> dict[str, float]:
+        """After an epoch's last block: the mean over the batches of a validation stream, if there is one."""
+        if not isinstance(self.held_out, Stream):
+            return {}
+        piece, totals, count = launched.piece, dict[str, float](), 0
+        execute = evaluate_batch if self.eager else evaluate_compiled
+        numbers = stack_controls(piece.controls[-1:], self.program.controls, self.dtype, step=piece.step)
+        now = tuple(vector[0] for vector in numbers)
+        for block in self.held_out.blocks(piece.epoch, self.seed, None):
+            for i in range(block.steps):
+                batch = jax.tree.map(lambda x, i=i: x[i], block.batches)
+                packed: Packed = execute(self.program, self.values, launched.flat, batch, now, self.key)
+                for name, value in packed.unpack().items():
+                    totals[name] = totals.get(name, 0.0) + float(value)
+                count += 1
+        return {f"val_{name}": total / count for name, total in totals.items()}
+
+    def warn_of_many_programs(self) -> None:
+        """Say so before training if static controls would compile again and again."""
+        plan = self.trainer.plan
+        if not plan.static_names:
+            return
+        per_epoch = self.feed.steps_per_epoch or 1
+        stride = 1 if any(not getattr(s, "per_epoch", False) for s in plan.schedules.values()) else per_epoch
+        seen = set()
+        for step in range(0, self.epochs * per_epoch, stride):
+            controls = plan.at(Progress(step // per_epoch, step, self.epochs, per_epoch))
+            seen.add(tuple(controls[name] for name in sorted(plan.static_names)))
+        if len(seen) > _MANY_PROGRAMS:
+            names = ", ".join(f"'{name}'" for name in sorted(plan.static_names))
+            warnings.warn(
+                f"the static controls {names} take {len(seen)} different values, "
+                "and each compiles a program of its own. Let them take few, such as powers of two.",
+                stacklevel=3,
+            )
+
+
+def _runs(controls: list[dict[str, Any]], static: frozenset[str]) -> Iterator[tuple[int, int]]:
+    """Start and stop of the stretches of steps that share their static controls."""
+    start = 0
+    for i in range(1, len(controls) + 1):
+        if i == len(controls) or any(controls[i][name] != controls[start][name] for name in static):
+            yield start, i
+            start = i
+
+
+def _cut(block: Block, start: int, stop: int) -> Block:
+    """The steps of a block from `start` to `stop`."""
+    if start == 0 and stop == block.steps:
+        return block
+    rows = None if block.rows is None else block.rows[start:stop]
+    return Block(stop - start, rows, jax.tree.map(lambda x: x[start:stop], block.batches))
+
+
+def _batch_rows(block: Block, feed: Feed) -> int | None:
+    """Rows in each batch of a block; None where a batch has no common leading axis."""
+    if block.rows is not None:
+        return int(block.rows.shape[1])
+    arrays = jax.tree.leaves(block.batches if isinstance(feed, Stream) else feed.arrays)
+    lengths = {x.shape[1 if isinstance(feed, Stream) else 0 : 2 if isinstance(feed, Stream) else 1] for x in arrays}
+    return int(next(iter(lengths))[0]) if len(lengths) == 1 and lengths != {()} else None

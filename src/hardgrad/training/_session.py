@@ -1,0 +1,215 @@
+"""One call of `Trainer.fit`, on the host: epochs, records, callbacks, resume."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from numpy.typing import NDArray
+
+from ..core import Params, black_box_failure, count_parameters
+from ._data import Feed, Stream
+from ._dispatch import Dispatcher, Launched
+from ._program import Flat
+from ._record import EpochRecord, reduce_steps
+from ._run import FitResult, Run, Status
+from ._step import initial_state
+from .callbacks import Best, Callback, Checkpoints, History, Telemetry
+from .callbacks._base import CallbackList
+from .callbacks._checkpoints import load_newest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._trainer import Trainer
+
+_DONATE_ABOVE = 2**20  # bytes of parameters; below, a copy costs less than giving up the old buffers
+
+_Found = dict[str, NDArray[Any]]
+"""What a block reported, by name: see `run_block`."""
+
+
+class Session:
+    """One run being trained.
+
+    Args:
+        trainer: how.
+        objective: what is minimised.
+        params: the parameters at the start.
+        rest: the model without them.
+        feed: the data.
+        held_out: validation data, or None.
+        epochs: how many.
+        seed: decides everything random.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        objective: Any,
+        params: Params,
+        rest: PyTree,
+        feed: Feed,
+        held_out: Feed | None,
+        *,
+        epochs: int,
+        seed: int,
+    ):
+        self.trainer, self.feed, self.held_out = trainer, feed, held_out
+        self.cost = trainer.method.contract.evaluations(count_parameters(params))
+        state = initial_state(trainer.method, params, key=jax.random.fold_in(jax.random.key(seed), 0))
+        donates = trainer.execution == "compiled" and _bytes(params) > _DONATE_ABOVE
+        if donates:
+            state = jax.tree.map(jnp.copy, state)  # the caller's own arrays are not ours to give away
+        self.dispatcher = Dispatcher(
+            trainer, objective, params, rest, feed, held_out, epochs=epochs, seed=seed, donates=donates
+        )
+        self.run = Run(epochs, seed, None, rest, Flat.of(state), donates=donates)
+        self.callbacks = CallbackList([])
+        self.history = History()
+
+    def fit(self, *, resume: bool) -> FitResult:
+        run = self.run
+        saved = load_newest(run) if resume else None
+        self._assemble_callbacks()
+        if isinstance(self.feed, Stream):
+            self.feed.skip_to(run.step)
+        started, before = time.monotonic(), run.seconds
+        black_box_failure()  # an earlier run's is none of ours
+        try:
+            self.callbacks.call("on_run_begin", run)
+            if saved is not None:
+                self.callbacks.restore(saved, run)
+            status = Status.COMPLETED if run.stop_reason is None else Status.STOPPED
+            blocks = self.dispatcher.launched(run.flat, epoch=run.epoch, step=run.step)
+            while run.epoch < run.epochs and run.stop_reason is None:
+                run.between_epochs = False
+                record, diverged = self._epoch(blocks)
+                run.seconds = before + time.monotonic() - started
+                if diverged:  # the epoch is told of, but not finished and so not saved
+                    status = Status.DIVERGED
+                    self.callbacks.call("on_epoch_end", run, record)
+                    break
+                run.epoch += 1
+                run.between_epochs = True
+                self.callbacks.call("on_epoch_end", run, record)
+                if run.stop_reason is not None:
+                    status = Status.STOPPED
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+            run.between_epochs = False  # some callbacks may not have heard of the epoch: what is saved is saved
+        except BaseException as error:
+            cause = black_box_failure() if isinstance(error, Exception) else None
+            # The error that leaves is the first one, whatever befalls those who hear of it.
+            with contextlib.suppress(Exception):
+                self.callbacks.call_all("on_error", run, cause or error)
+            if cause is not None:
+                raise cause from None
+            raise
+        result = self._result(status)
+        try:
+            if run.folder is not None:
+                run.folder.write_json(run.folder.result_path, result.summary())
+        finally:
+            self.callbacks.call_all("on_run_end", run, result)
+        return result
+
+    def _assemble_callbacks(self) -> None:
+        given = list(self.trainer.callbacks)
+        wanted: list[type[Callback]] = [History]
+        if self.run.folder is not None:
+            wanted += [Telemetry, Checkpoints]
+        given += [kind() for kind in wanted if not any(isinstance(c, kind) for c in given)]
+        self.callbacks = CallbackList(given)
+        for callback in self.callbacks.callbacks:
+            if isinstance(callback, History):
+                self.history = callback
+            if isinstance(callback, Checkpoints):
+                callback.attach(self.callbacks)
+
+    def _result(self, status: Status) -> FitResult:
+        run = self.run
+        reasons = {
+            Status.COMPLETED: f"all {run.epochs} epochs done",
+            Status.STOPPED: run.stop_reason or "",
+            Status.DIVERGED: f"{self.trainer.max_nonfinite} steps in a row were not finite, in epoch {run.epoch}",
+            Status.INTERRUPTED: f"interrupted in epoch {run.epoch}",
+        }
+        best = next((c for c in self.callbacks.callbacks if isinstance(c, Best)), None)
+        return FitResult(
+            model=run.model,
+            status=status,
+            reason=reasons[status],
+            history=self.history.records,
+            best_model=None if best is None or best.params is None else eqx.combine(best.params, run.rest),
+            best=None if best is None else best.summary(),
+            epochs=run.epoch,
+            steps=run.step,
+            skipped=run.skipped,
+            evaluations=run.evaluations,
+            seconds=run.seconds,
+        )
+
+    def _epoch(self, blocks: Iterator[Launched]) -> tuple[EpochRecord, bool]:
+        """Work through one epoch; its record, and whether it diverged."""
+        run, first = self.run, self.run.step
+        found: list[_Found] = []
+        while True:
+            launched = next(blocks)
+            if not found:
+                self.callbacks.call("on_epoch_begin", run, launched.piece.controls[0])
+            found.append(self._collect(launched))
+            self.callbacks.call("on_block_end", run, run.step - first, self.feed.steps_per_epoch)
+            controls = launched.piece.controls[-1]
+            if found[-1]["streak"].max() >= self.trainer.max_nonfinite:
+                return self._record(found, controls, self._not_validated(found)), True
+            if launched.piece.closes:
+                return self._record(found, controls, self.dispatcher.validate_stream(launched)), False
+
+    def _collect(self, launched: Launched) -> _Found:
+        """Wait for a block and take it into the run."""
+        run, steps = self.run, launched.piece.block.steps
+        found = launched.packed.unpack()
+        updates = steps - int(np.count_nonzero(found["frozen"]))
+        run.flat = launched.flat
+        run.step += steps
+        run.evaluations += self.cost * updates + steps - updates
+        run.skipped += steps - int(np.count_nonzero(found["finite"]))
+        return found
+
+    def _not_validated(self, found: list[_Found]) -> dict[str, float]:
+        """NaN for all that validation would have found, where an epoch ended before it."""
+        if self.held_out is None or any(name.startswith("validation:") for name in found[-1]):
+            return {}
+        return {f"val_{n.partition(':')[2]}": math.nan for n in found[0] if n.startswith("scalar:")}
+
+    def _record(self, found: list[_Found], controls: dict[str, Any], streamed: dict[str, float]) -> EpochRecord:
+        """One record from the outputs of an epoch's blocks."""
+        stepwise = [name for name in found[0] if not name.startswith("validation:")]
+        joined = found[0] if len(found) == 1 else {n: np.concatenate([f[n] for f in found]) for n in stepwise}
+        frozen = joined["frozen"] != 0
+        metrics: dict[str, float] = {}
+        arrays: dict[str, Any] = {}
+        for name in stepwise:
+            kind, _, label = name.partition(":")
+            if kind == "array":
+                arrays[label] = joined[name]
+            elif kind in ("scalar", "diagnostic"):
+                values = joined[name][~frozen] if kind == "diagnostic" else joined[name]
+                if len(values):
+                    metrics[label] = reduce_steps(values, self.trainer.reduce.get(label, "mean"))
+        metrics["skipped"] = float(len(frozen) - np.count_nonzero(joined["finite"]))
+        metrics |= {f"val_{n.partition(':')[2]}": float(v) for n, v in found[-1].items() if n.startswith("validation:")}
+        run = self.run
+        return EpochRecord(run.epoch, run.step, controls, metrics | streamed, bool(frozen.all()), arrays)
+
+
+def _bytes(params: Params) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
