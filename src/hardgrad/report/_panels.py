@@ -94,8 +94,9 @@ def mark_best(axis: Any, best: Mapping[str, Any], names: Sequence[str]) -> Any:
         return None
     name = figure_text(best.get("metric", "value"), 24)
     label = f"best {name}: {figure_text(format_number(best.get('value')), 24)}, epoch {format_number(best['epoch'])}"
-    (mark,) = axis.plot([epoch, epoch], [0.0, 1.0], color=GREEN, linewidth=1.2, dashes=(1, 2), zorder=1)
-    mark.set_transform(axis.get_xaxis_transform())
+    # Given its transform as it is made, else its 0 and 1 would count as values and stretch the axis.
+    along = {"transform": axis.get_xaxis_transform(), "dashes": (1, 2), "zorder": 1}
+    (mark,) = axis.plot([epoch, epoch], [0.0, 1.0], color=GREEN, linewidth=1.2, **along)
     if best.get("metric") in names and value is not None and math.isfinite(value):
         ring = {"markerfacecolor": "none", "markeredgecolor": GREEN, "markeredgewidth": 1.8}
         (mark,) = axis.plot([epoch], [value], "o", markersize=8, **ring)

@@ -423,17 +423,17 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
     stopped = result.history[-1].epoch if result.status.value == "stopped" else None
     content = {
         "epochs": epochs,
-        "best": best,
+        "best": None if best is None else {**(result.best or {}), **best},
         "best_params": None if result.best_model is None else parameters(result.best_model),
         "metrics": metrics,
         "early_stopped_at": stopped,
         "final_states": states.tolist(),
     }
-    return Conclusion(content, tuple(_closing_lines(config, content, epochs)))
+    return Conclusion(content, tuple(_closing_lines(config, content, best)))
 
 
-def _closing_lines(config: Config, content: dict[str, Any], epochs: list[dict[str, Any]]) -> list[str]:
-    best, metrics = content["best"], content["metrics"]
+def _closing_lines(config: Config, content: dict[str, Any], best: dict[str, Any] | None) -> list[str]:
+    metrics, epochs = content["metrics"], content["epochs"]
     lines = []
     if content["early_stopped_at"] is not None and best is not None:
         frozen = " (freeze)" if epochs[-1]["freeze"] else ""

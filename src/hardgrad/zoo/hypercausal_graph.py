@@ -206,7 +206,7 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
     ]
     content = {
         "epochs": epochs,
-        "best": best,
+        "best": None if best is None else {**(result.best or {}), **best},
         "metrics": metrics,
         "final_states": states.tolist(),
         "alarm_scores": scores.tolist(),
