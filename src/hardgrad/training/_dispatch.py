@@ -12,14 +12,14 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
-from ..core import Params, Progress, UsageError, float_dtype
+from ..core import Progress, UsageError, float_dtype
 from ._data import Block, Feed, InMemory, Stream
+from ._job import Job, Settings
 from ._program import (
     Flat,
     Packed,
@@ -33,9 +33,6 @@ from ._program import (
     split_program,
     stack_controls,
 )
-
-if TYPE_CHECKING:
-    from ._trainer import Trainer
 
 _MANY_PROGRAMS = 8
 
@@ -77,44 +74,28 @@ class Dispatcher:
 
     Args:
         trainer: how.
-        objective: what is minimised.
-        params: the parameters at the start; only their dtypes matter here.
-        rest: the model without them.
-        feed: the data.
-        held_out: validation data, or None.
-        epochs: how many.
-        seed: the run's.
+        job: what.
         donates: whether state buffers are handed over to the next block.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        objective: Any,
-        params: Params,
-        rest: PyTree,
-        feed: Feed,
-        held_out: Feed | None,
-        *,
-        epochs: int,
-        seed: int,
-        donates: bool,
-    ):
-        self.trainer, self.feed, self.held_out, self.epochs, self.seed = trainer, feed, held_out, epochs, seed
+    def __init__(self, trainer: Settings, job: Job, *, donates: bool):
+        self.trainer, self.feed, self.held_out = trainer, job.feed, job.held_out
+        self.epochs, self.seed = job.epochs, job.seed
         self.eager = trainer.execution == "eager"
         self.execute = run_block if self.eager else run_donating if donates else run_compiled
-        self.looks_ahead = not self.eager and not donates and isinstance(feed, InMemory)
-        self.key = jax.random.key(seed)
-        self.dtype = np.dtype(float_dtype(params))
+        self.looks_ahead = not self.eager and not donates and isinstance(job.feed, InMemory)
+        self.key = jax.random.key(job.seed)
+        self.dtype = np.dtype(float_dtype(job.params))
         self.static_names = trainer.plan.static_names
-        values, parts = split_program(trainer.method, objective, rest)
+        values, parts = split_program(trainer.method, job.objective, job.rest)
         self.values = Flat.of(values)
-        self.arrays = Flat.of(feed.arrays if isinstance(feed, InMemory) else None)
-        self.validation = Flat.of(held_out.arrays) if isinstance(held_out, InMemory) else None
+        self.arrays = Flat.of(job.feed.arrays if isinstance(job.feed, InMemory) else None)
+        held_out = job.held_out if isinstance(job.held_out, InMemory) else None
+        self.validation = None if held_out is None else Flat.of(held_out.arrays)
         self.program = Program(
             parts,
             compute_dtype=trainer.precision,
-            validation_batch_size=held_out.batch_size if isinstance(held_out, InMemory) else None,
+            validation_batch_size=None if held_out is None else held_out.batch_size,
             record=trainer.record,
         )
 

@@ -11,12 +11,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 from numpy.typing import NDArray
 
 from ..core import Params, black_box_failure, count_parameters
-from ._data import Feed, Stream
+from ._data import Stream
 from ._dispatch import Dispatcher, Launched
+from ._job import Job, Settings
 from ._program import Flat
 from ._record import EpochRecord, reduce_steps
 from ._run import FitResult, Run, Status
@@ -28,7 +28,6 @@ from .callbacks._checkpoints import load_newest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._trainer import Trainer
 
 _DONATE_ABOVE = 2**20  # bytes of parameters; below, a copy costs less than giving up the old buffers
 
@@ -41,37 +40,18 @@ class Session:
 
     Args:
         trainer: how.
-        objective: what is minimised.
-        params: the parameters at the start.
-        rest: the model without them.
-        feed: the data.
-        held_out: validation data, or None.
-        epochs: how many.
-        seed: decides everything random.
+        job: what.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        objective: Any,
-        params: Params,
-        rest: PyTree,
-        feed: Feed,
-        held_out: Feed | None,
-        *,
-        epochs: int,
-        seed: int,
-    ):
-        self.trainer, self.feed, self.held_out = trainer, feed, held_out
-        self.cost = trainer.method.contract.evaluations(count_parameters(params))
-        state = initial_state(trainer.method, params, key=jax.random.fold_in(jax.random.key(seed), 0))
-        donates = trainer.execution == "compiled" and _bytes(params) > _DONATE_ABOVE
+    def __init__(self, trainer: Settings, job: Job):
+        self.trainer, self.feed, self.held_out = trainer, job.feed, job.held_out
+        self.cost = trainer.method.contract.evaluations(count_parameters(job.params))
+        state = initial_state(trainer.method, job.params, key=jax.random.fold_in(jax.random.key(job.seed), 0))
+        donates = trainer.execution == "compiled" and _bytes(job.params) > _DONATE_ABOVE
         if donates:
             state = jax.tree.map(jnp.copy, state)  # the caller's own arrays are not ours to give away
-        self.dispatcher = Dispatcher(
-            trainer, objective, params, rest, feed, held_out, epochs=epochs, seed=seed, donates=donates
-        )
-        self.run = Run(epochs, seed, None, rest, Flat.of(state), donates=donates)
+        self.dispatcher = Dispatcher(trainer, job, donates=donates)
+        self.run = Run(job.epochs, job.seed, None, job.rest, Flat.of(state), donates=donates)
         self.callbacks = CallbackList([])
         self.history = History()
 

@@ -27,6 +27,7 @@ from ..core import (
 from ..schedules import Plan
 from ._data import Feed, InMemory, Stream, as_feed
 from ._folder import RunFolder, environment
+from ._job import Job
 from ._method import AbstractMethod
 from ._record import Reducer, check_reducers
 from ._run import FitResult, Status
@@ -143,7 +144,7 @@ class Trainer:
             raise UsageError(
                 "the model has nothing to train: no inexact array in it, or none that `trainable` lets through."
             )
-        session = Session(self, objective, params, rest, feed, held_out, epochs=epochs, seed=seed)
+        session = Session(self, Job(objective, params, rest, feed, held_out, epochs, seed))
         session.dispatcher.warn_of_many_programs()
         if resume and run is None:
             raise UsageError("resume=True needs the folder of the run: fit(..., run='runs/name', resume=True).")
