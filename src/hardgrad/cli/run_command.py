@@ -26,7 +26,8 @@ examples:
   hardgrad run hypercausal-depth --epochs 32 --estimator autodiff
   hardgrad run hypercausal-depth --config my.json --out runs/mine
 
-'hardgrad run RECIPE --help' lists a recipe's options, 'hardgrad list' the recipes."""
+'hardgrad run RECIPE --help' lists a recipe's options,
+'hardgrad list' the recipes."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -189,7 +189,7 @@ class Dispatcher:
             for i in range(block.steps):
                 batch = jax.tree.map(lambda x, i=i: x[i], block.batches)
                 packed: Packed = execute(self.program, self.values, launched.flat, batch, now, self.key)
-                for name, value in packed.unpack().items():
+                for name, value in packed.unpack()["validation"].items():
                     totals[name] = totals.get(name, 0.0) + float(value)
                 count += 1
         return {f"val_{name}": total / count for name, total in totals.items()}
@@ -216,6 +216,9 @@ class Dispatcher:
 
 def _runs(controls: list[dict[str, Any]], static: frozenset[str]) -> Iterator[tuple[int, int]]:
     """Start and stop of the stretches of steps that share their static controls."""
+    if not static:
+        yield 0, len(controls)
+        return
     start = 0
     for i in range(1, len(controls) + 1):
         if i == len(controls) or any(controls[i][name] != controls[start][name] for name in static):

@@ -8,7 +8,6 @@ passed in. All outputs leave in one flat vector a dtype: a transfer costs more t
 from __future__ import annotations
 
 import dataclasses
-import math
 import weakref
 from typing import Any, ClassVar
 
@@ -191,39 +190,45 @@ def split_program(method: AbstractMethod, objective: Any, rest: PyTree) -> tuple
     return (method_values, *values), Static.of((method_static, *static))
 
 
+Named = dict[str, dict[str, Any]]
+"""What a block reports, by kind and name: ``scalar`` (loss and metrics), ``diagnostic``, ``array`` and ``flag``
+(``finite``, ``frozen``, ``streak``) of every step, and ``validation``."""
+
+
 @jax.tree_util.register_pytree_node_class
 class Packed:
-    """Named arrays in one flat vector a dtype.
+    """Arrays by kind and name in one flat vector a dtype.
 
     Attributes:
         vectors: one vector a dtype, in the order in which the dtypes first appear.
-        layout: name, index of its vector, and shape of each array.
+        layout: kind, name, index of its vector, where it starts and stops there, and shape of each array.
     """
 
-    def __init__(self, vectors: list[Array], layout: tuple[tuple[str, int, tuple[int, ...]], ...]):
+    def __init__(self, vectors: list[Array], layout: tuple[tuple[str, str, int, int, int, tuple[int, ...]], ...]):
         self.vectors, self.layout = vectors, layout
 
     @classmethod
-    def pack(cls, arrays: dict[str, Array]) -> Packed:
+    def pack(cls, arrays: Named) -> Packed:
         """Lay arrays end to end; booleans travel with the integers."""
         groups: dict[Any, list[Array]] = {}
         layout = []
-        for name, value in arrays.items():
-            value = jnp.asarray(value)
-            value = value.astype(jnp.int32) if value.dtype == bool else value
-            groups.setdefault(value.dtype, []).append(value.ravel())
-            layout.append((name, list(groups).index(value.dtype), value.shape))
+        for kind, members in arrays.items():
+            for name, value in members.items():
+                value = jnp.asarray(value)
+                value = value.astype(jnp.int32) if value.dtype == bool else value
+                group = groups.setdefault(value.dtype, [])
+                start = sum(x.size for x in group)
+                group.append(value.ravel())
+                layout.append((kind, name, list(groups).index(value.dtype), start, start + value.size, value.shape))
         return cls([jnp.concatenate(group) for group in groups.values()], tuple(layout))
 
-    def unpack(self) -> dict[str, NDArray[Any]]:
-        """The arrays on the host, by name: one transfer a dtype."""
+    def unpack(self) -> Named:
+        """The arrays on the host: one transfer a dtype."""
         vectors = [np.asarray(v) for v in self.vectors]
-        offsets = [0] * len(vectors)
-        out = {}
-        for name, index, shape in self.layout:
-            size = math.prod(shape)
-            out[name] = vectors[index][offsets[index] : offsets[index] + size].reshape(shape)
-            offsets[index] += size
+        out: Named = {}
+        for kind, name, index, start, stop, shape in self.layout:
+            value = vectors[index][start:stop]
+            out.setdefault(kind, {})[name] = value if len(shape) == 1 else value.reshape(shape)
         return out
 
     def tree_flatten(self) -> tuple[tuple[list[Array]], Any]:
@@ -270,14 +275,17 @@ def run_block(
         return train_step(method, loss, state, key=method_key, record=program.record)
 
     final, output = jax.lax.scan(step, state.tree(), block)
-    out = {f"scalar:{name}": value for name, value in output.scalars.items()}
-    out |= {f"diagnostic:{name}": value for name, value in output.diagnostics.items()}
-    out |= {f"array:{name}": value for name, value in output.arrays.items()}
-    out |= {"finite": output.finite, "frozen": output.frozen, "streak": output.streak}
+    out: Named = {
+        "scalar": output.scalars,
+        "diagnostic": output.diagnostics,
+        "array": output.arrays,
+        "flag": {"finite": output.finite, "frozen": output.frozen, "streak": output.streak},
+    }
     if validation is not None:
         last = jax.tree.map(lambda x: x[-1], block["controls"])
-        found = _validate(program, parts, final.params, validation.tree(), last, named_key(key, "validation"))
-        out |= {f"validation:{name}": value for name, value in found.items()}
+        out["validation"] = _validate(
+            program, parts, final.params, validation.tree(), last, named_key(key, "validation")
+        )
     return Flat.of(final), Packed.pack(out)
 
 
@@ -312,7 +320,7 @@ run_donating = jax.jit(run_block, static_argnames="program", donate_argnames="st
 def evaluate_batch(program: Program, values: Flat, state: Flat, batch: PyTree, numbers: Any, key: Any) -> Packed:
     """Loss and metrics on one batch of a validation stream."""
     loss = program.loss(values.tree(), batch, numbers, key, train=False)
-    return Packed.pack(evaluate(loss, state.tree().params))
+    return Packed.pack({"validation": evaluate(loss, state.tree().params)})
 
 
 evaluate_compiled = jax.jit(evaluate_batch, static_argnames="program")

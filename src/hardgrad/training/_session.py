@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,7 +18,7 @@ from ..core import Params, black_box_failure, count_parameters
 from ._data import Stream
 from ._dispatch import Dispatcher, Launched
 from ._job import Job, Settings
-from ._program import Flat
+from ._program import Flat, Named
 from ._record import EpochRecord, reduce_steps
 from ._run import FitResult, Run, Status
 from ._step import initial_state
@@ -25,14 +26,7 @@ from .callbacks import Best, Callback, Checkpoints, History, Telemetry
 from .callbacks._base import CallbackList
 from .callbacks._checkpoints import load_newest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
 _DONATE_ABOVE = 2**20  # bytes of parameters; below, a copy costs less than giving up the old buffers
-
-_Found = dict[str, NDArray[Any]]
-"""What a block reported, by name: see `run_block`."""
 
 
 class Session:
@@ -46,7 +40,10 @@ class Session:
     def __init__(self, trainer: Settings, job: Job):
         self.trainer, self.feed, self.held_out = trainer, job.feed, job.held_out
         self.cost = trainer.method.contract.evaluations(count_parameters(job.params))
-        state = initial_state(trainer.method, job.params, key=jax.random.fold_in(jax.random.key(job.seed), 0))
+        scaled = trainer.precision == "float16"
+        state = initial_state(
+            trainer.method, job.params, scaled=scaled, key=jax.random.fold_in(jax.random.key(job.seed), 0)
+        )
         donates = trainer.execution == "compiled" and _bytes(job.params) > _DONATE_ABOVE
         if donates:
             state = jax.tree.map(jnp.copy, state)  # the caller's own arrays are not ours to give away
@@ -140,7 +137,7 @@ class Session:
     def _epoch(self, blocks: Iterator[Launched]) -> tuple[EpochRecord, bool]:
         """Work through one epoch; its record, and whether it diverged."""
         run, first = self.run, self.run.step
-        found: list[_Found] = []
+        found: list[Named] = []
         while True:
             launched = next(blocks)
             if not found:
@@ -148,47 +145,55 @@ class Session:
             found.append(self._collect(launched))
             self.callbacks.call("on_block_end", run, run.step - first, self.feed.steps_per_epoch)
             controls = launched.piece.controls[-1]
-            if found[-1]["streak"].max() >= self.trainer.max_nonfinite:
+            if found[-1]["flag"]["streak"].max() >= self.trainer.max_nonfinite:
                 return self._record(found, controls, self._not_validated(found)), True
             if launched.piece.closes:
                 return self._record(found, controls, self.dispatcher.validate_stream(launched)), False
 
-    def _collect(self, launched: Launched) -> _Found:
+    def _collect(self, launched: Launched) -> Named:
         """Wait for a block and take it into the run."""
         run, steps = self.run, launched.piece.block.steps
         found = launched.packed.unpack()
-        updates = steps - int(np.count_nonzero(found["frozen"]))
+        updates = steps - int(np.count_nonzero(found["flag"]["frozen"]))
         run.flat = launched.flat
         run.step += steps
         run.evaluations += self.cost * updates + steps - updates
-        run.skipped += steps - int(np.count_nonzero(found["finite"]))
+        run.skipped += steps - int(np.count_nonzero(found["flag"]["finite"]))
         return found
 
-    def _not_validated(self, found: list[_Found]) -> dict[str, float]:
+    def _not_validated(self, found: list[Named]) -> dict[str, float]:
         """NaN for all that validation would have found, where an epoch ended before it."""
-        if self.held_out is None or any(name.startswith("validation:") for name in found[-1]):
+        if self.held_out is None or "validation" in found[-1]:
             return {}
-        return {f"val_{n.partition(':')[2]}": math.nan for n in found[0] if n.startswith("scalar:")}
+        return {f"val_{name}": math.nan for name in found[0]["scalar"]}
 
-    def _record(self, found: list[_Found], controls: dict[str, Any], streamed: dict[str, float]) -> EpochRecord:
+    def _record(self, found: list[Named], controls: dict[str, Any], streamed: dict[str, float]) -> EpochRecord:
         """One record from the outputs of an epoch's blocks."""
-        stepwise = [name for name in found[0] if not name.startswith("validation:")]
-        joined = found[0] if len(found) == 1 else {n: np.concatenate([f[n] for f in found]) for n in stepwise}
-        frozen = joined["frozen"] != 0
-        metrics: dict[str, float] = {}
-        arrays: dict[str, Any] = {}
-        for name in stepwise:
-            kind, _, label = name.partition(":")
-            if kind == "array":
-                arrays[label] = joined[name]
-            elif kind in ("scalar", "diagnostic"):
-                values = joined[name][~frozen] if kind == "diagnostic" else joined[name]
-                if len(values):
-                    metrics[label] = reduce_steps(values, self.trainer.reduce.get(label, "mean"))
-        metrics["skipped"] = float(len(frozen) - np.count_nonzero(joined["finite"]))
-        metrics |= {f"val_{n.partition(':')[2]}": float(v) for n, v in found[-1].items() if n.startswith("validation:")}
+        all_steps = found[0] if len(found) == 1 else _joined(found)
+        flags = all_steps["flag"]
+        steps, frozen = len(flags["frozen"]), int(np.count_nonzero(flags["frozen"]))
+        metrics = self._reduced(all_steps["scalar"])
+        if frozen < steps:
+            updated = flags["frozen"] == 0 if frozen else slice(None)
+            metrics |= self._reduced({name: v[updated] for name, v in all_steps.get("diagnostic", {}).items()})
+        metrics["skipped"] = float(steps - np.count_nonzero(flags["finite"]))
+        metrics |= {f"val_{name}": float(value) for name, value in found[-1].get("validation", {}).items()}
         run = self.run
-        return EpochRecord(run.epoch, run.step, controls, metrics | streamed, bool(frozen.all()), arrays)
+        arrays = all_steps.get("array", {})
+        return EpochRecord(run.epoch, run.step, controls, metrics | streamed, frozen == steps, arrays)
+
+    def _reduced(self, values: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+        reducers = self.trainer.reduce
+        return {name: reduce_steps(steps, reducers.get(name, "mean")) for name, steps in values.items()}
+
+
+def _joined(found: list[Named]) -> Named:
+    """The steps of several blocks, one after another."""
+    return {
+        kind: {name: np.concatenate([block[kind][name] for block in found]) for name in members}
+        for kind, members in found[0].items()
+        if kind != "validation"
+    }
 
 
 def _bytes(params: Params) -> int:

@@ -35,15 +35,15 @@ class TrainState(NamedTuple):
         params: the trained parameters.
         method: the method's state.
         streak: non-finite steps in a row, so far.
-        loss_scale: the scale of float16 gradients; 1 and unused in other precisions.
-        since_growth: finite steps since the scale last changed.
+        loss_scale: the scale of float16 gradients; None in other precisions.
+        since_growth: finite steps since the scale last changed; None with it.
     """
 
     params: Params
     method: Any
     streak: Int[Array, ""]
-    loss_scale: Float[Array, ""]
-    since_growth: Int[Array, ""]
+    loss_scale: Float[Array, ""] | None
+    since_growth: Int[Array, ""] | None
 
 
 class StepOutput(NamedTuple):
@@ -66,25 +66,27 @@ class StepOutput(NamedTuple):
     arrays: dict[str, Array]
 
 
-def initial_state(method: AbstractMethod, params: Params, *, key: Key[Array, ""]) -> TrainState:
-    """The state before the first step."""
+def initial_state(method: AbstractMethod, params: Params, *, scaled: bool, key: Key[Array, ""]) -> TrainState:
+    """The state before the first step; `scaled` says whether gradients are float16's."""
     # A dtype given by name makes it strong: a weak one would compile again after the first block.
     strong = lambda x: jnp.asarray(x, x.dtype) if isinstance(x, jax.Array) else x
     return TrainState(
         params=jax.tree.map(strong, params),
         method=jax.tree.map(strong, method.init(params, key=key)),
         streak=jnp.zeros((), jnp.int32),
-        loss_scale=jnp.array(_LARGEST_SCALE, jnp.float32),
-        since_growth=jnp.zeros((), jnp.int32),
+        loss_scale=jnp.array(_LARGEST_SCALE, jnp.float32) if scaled else None,
+        since_growth=jnp.zeros((), jnp.int32) if scaled else None,
     )
 
 
-def _adapt_scale(state: TrainState, finite: Bool[Array, ""]) -> tuple[Array, Array]:
+def _adapt_scale(scale: Any, since_growth: Any, finite: Bool[Array, ""]) -> tuple[Any, Any]:
     """Halve after an overflow, double after a long quiet (Micikevicius et al. 2018, section 3.2)."""
-    quiet = jnp.where(finite, state.since_growth + 1, 0)
+    if scale is None:
+        return None, None
+    quiet = jnp.where(finite, since_growth + 1, 0)
     grow = quiet >= _SCALE_GROWTH_EVERY
-    up = jnp.where(grow, jnp.minimum(state.loss_scale * 2.0, _LARGEST_SCALE), state.loss_scale)
-    return jnp.where(finite, up, jnp.maximum(state.loss_scale / 2.0, 1.0)), jnp.where(grow, 0, quiet)
+    up = jnp.where(grow, jnp.minimum(scale * 2.0, _LARGEST_SCALE), scale)
+    return jnp.where(finite, up, jnp.maximum(scale / 2.0, 1.0)), jnp.where(grow, 0, quiet)
 
 
 def train_step(
@@ -104,8 +106,7 @@ def train_step(
         key: the key the method may draw from.
         record: arrays to report for this step.
     """
-    scaled = loss.compute_dtype is not None and jnp.dtype(loss.compute_dtype) == jnp.float16
-    if scaled:
+    if state.loss_scale is not None:
         loss = dataclasses.replace(loss, scale=state.loss_scale)
 
     def update(state: TrainState) -> tuple[Any, Any, Outcome]:
@@ -129,7 +130,7 @@ def train_step(
     finite = jnp.isfinite(outcome.loss) & gradient_finite & all_finite(params)
     params, method_state = tree_select(finite, (params, method_state), (state.params, state.method))
     streak = jnp.where(finite, 0, state.streak + 1)
-    loss_scale, since_growth = _adapt_scale(state, finite) if scaled else (state.loss_scale, state.since_growth)
+    loss_scale, since_growth = _adapt_scale(state.loss_scale, state.since_growth, finite)
     arrays = {} if record is None else record(params, outcome)
     scalars = _by_name(outcome.loss, outcome.metrics)
     output = StepOutput(scalars, dict(outcome.diagnostics), finite, frozen, streak, arrays)
