@@ -120,9 +120,7 @@ else:  # hidden from type checkers, which would otherwise accept any name
             globals()[name] = value
             return value
         # With `name` and `obj` given, Python adds "Did you mean ...?".
-        raise AttributeError(
-            f"module '{__name__}' has no attribute '{name}'", name=name, obj=sys.modules[__name__]
-        )
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'", name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run failed, 2 a mistake of the user's, 130 interrupted
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -86,7 +87,11 @@ def _call(command: str, arguments: list[str]) -> int:
 
 
 def _be_quiet() -> None:
-    """No log lines of libraries among ours; and programs compiled once are kept for the next call."""
+    """No log lines of libraries among ours, no failure over a letter that the output cannot show; and programs
+    compiled once are kept for the next call."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "hardgrad", "jax"))

@@ -71,10 +71,12 @@ def _names(kind: Any, prefix: str = "--") -> list[str]:
 
 
 def _in_a_line(said: str) -> str:
-    """What tyro printed in a box, as a sentence."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    """What tyro printed in a box, or where there are no letters for boxes below a title, as a sentence."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said).strip()
+    if plain and not plain.startswith("╭"):
+        plain = plain.partition("\n")[2]
     lines = [re.sub(r"^[│|]\s?|\s*[│|]$", "", line).strip() for line in plain.splitlines()]
-    lines = [line for line in lines if line and not re.match(r"^[╭╰─—-]", line)]
+    lines = [line for line in lines if line and not re.match(r"^[╭╰─—]|-+$", line)]
     ends = ("Argument helptext", "For full helptext", "Perhaps you meant")
     message = list(itertools.takewhile(lambda line: not line.startswith(ends), lines))
     return (" ".join(message) or "the options could not be read").rstrip(".") + "."

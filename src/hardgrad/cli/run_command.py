@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +70,7 @@ def run(arguments: list[str]) -> int:
         ],
         frozen=True,
     )
-    description = f"{find(name).summary}.\n\nExample: hardgrad run {name} --smoke"
+    description = f"{textwrap.fill(find(name).summary, 79)}.\n\nExample: hardgrad run {name} --smoke"
     options: Any = parse(
         kind,
         rest,

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 _MOST_PANELS = 16  # a page's worth; what is left out is named
 
 
-def training_figures(
-    records: Sequence[EpochRecord], *, best: Mapping[str, Any] | None = None
-) -> dict[str, Figure]:
+def training_figures(records: Sequence[EpochRecord], *, best: Mapping[str, Any] | None = None) -> dict[str, Figure]:
     """The curves of a run, by title; only those there is something to show of.
 
     - ``"Loss"``: loss and validation loss. Frozen epochs are shaded, the best epoch is ringed, skipped
@@ -94,9 +92,7 @@ def _loss(records: Sequence[EpochRecord], best: Mapping[str, Any] | None) -> Fig
     epochs_along(axis, records)
     text = [_ends("loss", records), _ends("val_loss", records)]
     if best and best.get("epoch") is not None:
-        text.append(
-            f"Best {best.get('metric')}: {format_number(best.get('value'))} in epoch {best['epoch']}."
-        )
+        text.append(f"Best {best.get('metric')}: {format_number(best.get('value'))} in epoch {best['epoch']}.")
     figure.set_label(" ".join(part for part in text if part))
     return figure
 

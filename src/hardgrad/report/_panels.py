@@ -18,9 +18,7 @@ from ._text import as_number, count, figure_text, format_number
 _FEW, _MANY = 40, 400  # epochs that are worth a dot each; that need a finer pen
 
 
-def line(
-    axis: Any, values: Series, *, label: str, color: str, dashed: bool = False, steps: bool = False
-) -> None:
+def line(axis: Any, values: Series, *, label: str, color: str, dashed: bool = False, steps: bool = False) -> None:
     """A line with a gap wherever there is no value; a value between two gaps is a dot.
 
     Where values were recorded that no axis can show, a triangle at the upper edge says so.
@@ -60,9 +58,7 @@ def shade(axis: Any, flags: Sequence[bool], records: Sequence[EpochRecord]) -> N
     spans = runs_of(flags, np.array([record.epoch for record in records], np.float64))
     if spans:
         where = axis.get_xaxis_transform()
-        axis.broken_barh(
-            spans, (0.0, 1.0), transform=where, facecolor=SKY, alpha=0.28, linewidth=0, zorder=0.5
-        )
+        axis.broken_barh(spans, (0.0, 1.0), transform=where, facecolor=SKY, alpha=0.28, linewidth=0, zorder=0.5)
 
 
 def mark_skipped(axis: Any, records: Sequence[EpochRecord]) -> int:
@@ -146,9 +142,7 @@ def scale(axis: Any, values: Sequence[Series]) -> None:
 def epochs_along(axis: Any, records: Sequence[EpochRecord], *, named: bool = True) -> None:
     """The epochs of the run along the axis, in whole numbers."""
     ticker = require("matplotlib.ticker", extra="plots")
-    axis.xaxis.set_major_locator(
-        ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
-    )
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     first, last = min(record.epoch for record in records), max(record.epoch for record in records)
     room = 0.5 if last - first < 20 else 0.015 * (last - first)
     axis.set_xlim(first - room, last + room)

@@ -50,9 +50,7 @@ def _record(event: Mapping[str, Any], folder: RunFolder) -> EpochRecord:
         numbers = [record.epoch, record.steps, *record.metrics.values()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise UsageError(
-            f"{folder.telemetry_path} is damaged: an epoch's record does not fit ({what})."
-        ) from error
+        raise UsageError(f"{folder.telemetry_path} is damaged: an epoch's record does not fit ({what}).") from error
     whole = type(record.epoch) is int and type(record.steps) is int
     if not whole or not all(isinstance(number, int | float) for number in numbers):
         where = f"{folder.telemetry_path} is damaged"

@@ -93,8 +93,7 @@ def _page(title: str, description: str, path: Path, summary: Summary, contents: 
         description="\n".join(f"<p>{escape(part)}</p>" for part in paragraphs),
         navigation=" ".join(f'<a href="#{anchors[name]}">{name}</a>' for name in shown),
         sections="\n".join(
-            f'<section id="{anchors[name]}">\n<h2>{name}</h2>\n{content}\n</section>'
-            for name, content in shown.items()
+            f'<section id="{anchors[name]}">\n<h2>{name}</h2>\n{content}\n</section>' for name, content in shown.items()
         ),
         footer=escape(footer),
     )

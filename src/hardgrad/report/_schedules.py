@@ -25,9 +25,7 @@ def split_controls(records: Sequence[EpochRecord]) -> tuple[list[str], dict[str,
         values = [record.controls.get(name) for record in records]
         if all(_same(value, values[0]) for value in values):
             constant[name] = values[0]
-        elif all(
-            value is None or isinstance(value, bool) or as_number(value) is not None for value in values
-        ):
+        elif all(value is None or isinstance(value, bool) or as_number(value) is not None for value in values):
             changing.append(name)
     return changing, constant
 

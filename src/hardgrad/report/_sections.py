@@ -21,8 +21,7 @@ _ELSEWHERE = ("schema", "version", "method", "plan", "settings", "environment")
 def key_figures(summary: Summary) -> str:
     """The numbers one looks for first, and what should not be overlooked."""
     tiles = "\n".join(
-        f"<div><dt>{escape(name)}</dt><dd{_bad(text)}>{escape(text)}</dd></div>"
-        for name, text in summary.figures
+        f"<div><dt>{escape(name)}</dt><dd{_bad(text)}>{escape(text)}</dd></div>" for name, text in summary.figures
     )
     warnings = "".join(f"<li>{escape(text)}</li>" for text in summary.warnings)
     return (
@@ -79,9 +78,7 @@ def schedules(pieces: Sequence[str], records: Sequence[EpochRecord]) -> str:
         )
         parts.append(f'<h3>The same at the end of every epoch</h3>\n<ul class="pairs">{entries}</ul>')
     if not changing and not constant:
-        parts.append(
-            '<p class="note">This run has no schedules.</p>' if records else '<p class="note">None yet.</p>'
-        )
+        parts.append('<p class="note">This run has no schedules.</p>' if records else '<p class="note">None yet.</p>')
     return "\n".join(parts)
 
 
@@ -132,9 +129,7 @@ def again(path: Path, summary: Summary) -> str:
     else:
         seed, total = json.dumps(summary.config.get("seed", 0)), json.dumps(summary.config.get("epochs", 1))
         call = f"trainer.fit(model, objective, data, epochs={total}, seed={seed}, run={str(path)!r}"
-        repeat = _shell(
-            "This run was started from Python. Once more, into another folder:", f"{_elsewhere(call)})"
-        )
+        repeat = _shell("This run was started from Python. Once more, into another folder:", f"{_elsewhere(call)})")
         go_on = _shell("Go on from the newest checkpoint, to the same bits:", f"{call}, resume=True)")
     drawn = _shell("Write this report again:", f"hardgrad report {quoted}")
     return "\n".join([repeat, *([] if summary.over else [go_on]), drawn])

@@ -67,9 +67,7 @@ def house_style() -> Iterator[None]:
 
 def new_figure(height: float) -> Figure:
     """An empty figure of the report's width, unknown to pyplot, so that nothing must be closed."""
-    figure: Figure = require("matplotlib.figure", extra="plots").Figure(
-        (_WIDTH, height), layout="constrained"
-    )
+    figure: Figure = require("matplotlib.figure", extra="plots").Figure((_WIDTH, height), layout="constrained")
     require("matplotlib.backends.backend_agg", extra="plots").FigureCanvasAgg(figure)
     return figure
 

@@ -172,9 +172,7 @@ def _warnings(records: Sequence[EpochRecord], result: dict[str, Any]) -> list[st
     out = []
     skipped = as_number(result.get("skipped", _skipped(records))) or 0
     if skipped:
-        out.append(
-            f"{count(int(skipped), 'step')} changed nothing, because something in them was not finite."
-        )
+        out.append(f"{count(int(skipped), 'step')} changed nothing, because something in them was not finite.")
     for name in dict.fromkeys(name for record in records for name in record.metrics):
         lost = [r.epoch for r in records if name in r.metrics and not abs(r.metrics[name]) < float("inf")]
         if lost and len(out) < 8:

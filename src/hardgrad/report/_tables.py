@@ -64,9 +64,7 @@ def cell(value: Any) -> str:
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> str:
     """A table that scrolls sideways where the page is too narrow for it. Cells are HTML already."""
     rows = list(rows)
-    numeric = [
-        any(found) for found in zip(*[['class="number' in one for one in row] for row in rows], strict=False)
-    ]
+    numeric = [any(found) for found in zip(*[['class="number' in one for one in row] for row in rows], strict=False)]
     head = "".join(
         f'<th scope="col"{" class=number" if right else ""}>{escape(column)}</th>'
         for column, right in itertools.zip_longest(columns, numeric[: len(columns)], fillvalue=False)
@@ -115,11 +113,7 @@ def thinned(records: Sequence[EpochRecord], best_epoch: Any) -> list[EpochRecord
     if len(records) <= MOST_ROWS:
         return list(records)
     rows = set(np.linspace(0, len(records) - 1, MOST_ROWS - 1).astype(int).tolist())
-    rows |= (
-        {i for i, record in enumerate(records) if record.epoch == best_epoch}
-        if best_epoch is not None
-        else set()
-    )
+    rows |= {i for i, record in enumerate(records) if record.epoch == best_epoch} if best_epoch is not None else set()
     return [records[i] for i in sorted(rows)][:MOST_ROWS]
 
 
@@ -140,13 +134,7 @@ def _flat(settings: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]
 def _setting(value: Any) -> str:
     """A setting in full precision, cut only where it is very long."""
     value = number(value)
-    text = (
-        value
-        if isinstance(value, str)
-        else "none"
-        if value is None
-        else json.dumps(value, ensure_ascii=False)
-    )
+    text = value if isinstance(value, str) else "none" if value is None else json.dumps(value, ensure_ascii=False)
     text = {"true": "yes", "false": "no"}.get(text, text) if isinstance(value, bool) else text
     text = clean(text)
     if len(text) > _LONGEST:

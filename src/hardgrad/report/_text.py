@@ -50,9 +50,7 @@ def format_number(value: object, digits: int = 4) -> str:
     if abs(value) >= 10**15:
         return f"{as_number(value):.{digits}g}".replace("-", "−")
     if float(value).is_integer():
-        return f"{int(value):,}".replace(",", "\u202f").replace(
-            "-", "−"
-        )  # a narrow space that does not break
+        return f"{int(value):,}".replace(",", "\u202f").replace("-", "−")  # a narrow space that does not break
     return f"{value:.{digits}g}".replace("-", "−")
 
 

@@ -84,7 +84,7 @@ class Dispatcher:
         self.eager = trainer.execution == "eager"
         self.execute = run_block if self.eager else run_donating if donates else run_compiled
         self.looks_ahead = not self.eager and not donates and isinstance(job.feed, InMemory)
-        self.key = jax.random.key(job.seed)
+        self.number = np.uint32(job.seed)
         self.dtype = np.dtype(float_dtype(job.params))
         self.static_names = trainer.plan.static_names
         values, parts = split_program(trainer.method, job.objective, job.rest)
@@ -160,7 +160,7 @@ class Dispatcher:
         if block.batches is not None:
             xs["batches"] = block.batches
         validation = self.validation if piece.closes else None
-        after, packed = self.execute(self.program, flat, self.values, self.arrays, xs, self.key, validation)
+        after, packed = self.execute(self.program, flat, self.values, self.arrays, xs, self.number, validation)
         return Launched(piece, after, packed)
 
     def _program_for(self, piece: Piece) -> Program:
@@ -188,7 +188,7 @@ class Dispatcher:
         for block in self.held_out.blocks(piece.epoch, self.seed, None):
             for i in range(block.steps):
                 batch = jax.tree.map(lambda x, i=i: x[i], block.batches)
-                packed: Packed = execute(self.program, self.values, launched.flat, batch, now, self.key)
+                packed: Packed = execute(self.program, self.values, launched.flat, batch, now, self.number)
                 for name, value in packed.unpack()["validation"].items():
                     totals[name] = totals.get(name, 0.0) + float(value)
                 count += 1

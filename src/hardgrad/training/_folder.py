@@ -126,8 +126,10 @@ class RunFolder:
                     return
                 try:
                     record = json.loads(line)
-                except json.JSONDecodeError as error:
+                except (ValueError, RecursionError) as error:
                     raise UsageError(f"{self.telemetry_path}, line {count} is damaged: {error}.") from error
+                if not isinstance(record, dict):
+                    raise UsageError(f"{self.telemetry_path}, line {count} is damaged: it is no record.")
                 yield record
 
     def checkpoints(self) -> list[Path]:

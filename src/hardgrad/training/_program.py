@@ -247,7 +247,7 @@ def run_block(
     values: Flat,
     arrays: Flat,
     block: dict[str, Any],
-    key: Any,
+    seed: Any,
     validation: Flat | None,
 ) -> tuple[Flat, Packed]:
     """Run a block of steps.
@@ -258,12 +258,12 @@ def run_block(
         values: the arrays of method, objective and model.
         arrays: data in memory, nothing for a stream.
         block: ``controls`` as `stack_controls` gives them, and ``rows`` or ``batches``, all of [steps, ...].
-        key: the run's key; each step folds in its number.
+        seed: the run's, from which the key of each step is made.
         validation: arrays to evaluate on after the last step, or None.
     """
     parts, data = values.tree(), arrays.tree()
     method, _, _ = program.restore(parts)
-    step_key = named_key(key, "step")
+    step_key = named_key(jax.random.key(seed), "step")
 
     def step(state: TrainState, xs: dict[str, Any]) -> tuple[TrainState, StepOutput]:
         objective_key, method_key = jax.random.split(jax.random.fold_in(step_key, xs["controls"][1][0]))
@@ -283,17 +283,15 @@ def run_block(
     }
     if validation is not None:
         last = jax.tree.map(lambda x: x[-1], block["controls"])
-        out["validation"] = _validate(
-            program, parts, final.params, validation.tree(), last, named_key(key, "validation")
-        )
+        out["validation"] = _validate(program, parts, final.params, validation.tree(), last, seed)
     return Flat.of(final), Packed.pack(out)
 
 
 def _validate(
-    program: Program, values: PyTree, params: Params, arrays: PyTree, numbers: Any, key: Any
+    program: Program, values: PyTree, params: Params, arrays: PyTree, numbers: Any, seed: Any
 ) -> dict[str, Array]:
     """Mean of loss and metrics over the rows of the validation data."""
-    batch_size = program.validation_batch_size
+    batch_size, key = program.validation_batch_size, named_key(jax.random.key(seed), "validation")
 
     def on(batch: PyTree) -> dict[str, Array]:
         return evaluate(program.loss(values, batch, numbers, key, train=False), params)
@@ -317,8 +315,9 @@ run_compiled = jax.jit(run_block, static_argnames="program")
 run_donating = jax.jit(run_block, static_argnames="program", donate_argnames="state")
 
 
-def evaluate_batch(program: Program, values: Flat, state: Flat, batch: PyTree, numbers: Any, key: Any) -> Packed:
+def evaluate_batch(program: Program, values: Flat, state: Flat, batch: PyTree, numbers: Any, seed: Any) -> Packed:
     """Loss and metrics on one batch of a validation stream."""
+    key = named_key(jax.random.key(seed), "validation")
     loss = program.loss(values.tree(), batch, numbers, key, train=False)
     return Packed.pack({"validation": evaluate(loss, state.tree().params)})
 

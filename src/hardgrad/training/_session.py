@@ -41,9 +41,7 @@ class Session:
         self.trainer, self.feed, self.held_out = trainer, job.feed, job.held_out
         self.cost = trainer.method.contract.evaluations(count_parameters(job.params))
         scaled = trainer.precision == "float16"
-        state = initial_state(
-            trainer.method, job.params, scaled=scaled, key=jax.random.fold_in(jax.random.key(job.seed), 0)
-        )
+        state = eqx.filter_jit(initial_state)(trainer.method, job.params, np.uint32(job.seed), scaled=scaled)
         donates = trainer.execution == "compiled" and _bytes(job.params) > _DONATE_ABOVE
         if donates:
             state = jax.tree.map(jnp.copy, state)  # the caller's own arrays are not ours to give away

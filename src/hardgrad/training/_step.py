@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..core import Loss, Params, UsageError, all_finite, tree_select
+from ..core import Loss, Params, UsageError, all_finite, named_key, tree_select
 from ._method import AbstractMethod, Outcome
 
 FREEZE = "freeze"
@@ -66,8 +67,9 @@ class StepOutput(NamedTuple):
     arrays: dict[str, Array]
 
 
-def initial_state(method: AbstractMethod, params: Params, *, scaled: bool, key: Key[Array, ""]) -> TrainState:
+def initial_state(method: AbstractMethod, params: Params, seed: Any, *, scaled: bool) -> TrainState:
     """The state before the first step; `scaled` says whether gradients are float16's."""
+    key = named_key(jax.random.key(seed), "init")
     # A dtype given by name makes it strong: a weak one would compile again after the first block.
     strong = lambda x: jnp.asarray(x, x.dtype) if isinstance(x, jax.Array) else x
     return TrainState(
@@ -109,6 +111,7 @@ def train_step(
     if state.loss_scale is not None:
         loss = dataclasses.replace(loss, scale=state.loss_scale)
 
+    @partial(jax.jit, inline=True)  # `hold` asks for the shape of what it returns: traced once, not twice
     def update(state: TrainState) -> tuple[Any, Any, Outcome]:
         return method.update(loss, state.params, state.method, controls=loss.controls, key=key)
 

@@ -135,6 +135,8 @@ class Trainer:
         """
         if not isinstance(epochs, int) or epochs < 0:
             raise UsageError(f"epochs must be a whole number, at least 0; got {epochs!r}.")
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise UsageError(f"seed must be a whole number from 0 to 2^32 - 1; got {seed!r}.")
         if not isinstance(seed, int) or seed < 0:
             raise UsageError(f"seed must be a whole number, at least 0; got {seed!r}.")
         feed = as_feed(data, batch_size=batch_size)

@@ -397,11 +397,9 @@ def epoch_as_published(config: Config, record: EpochRecord) -> dict[str, Any]:
 
 def final_states(config: Config, model: Any, depth: int) -> NDArray[Any]:
     """The last node's states ``[time, channel]``, float64."""
-    inputs, _ = data(config)
-    if isinstance(model, Chain):
-        states = jax.jit(lambda chain, x: chain(x, depth=depth).states[-1])(model, inputs)
-        return np.asarray(states)
-    return host_chain(config).states(jax.tree.map(np.asarray, model.params), inputs, depth)
+    leaves = [float(leaf) for leaf in jax.tree.leaves(split_parameters(model)[0])]
+    pairs = list(zip(leaves[::2], leaves[1::2], strict=True))
+    return host_chain(config).states(pairs, data(config)[0], depth)
 
 
 def conclude(config: Config, result: FitResult) -> Conclusion:
