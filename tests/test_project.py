@@ -238,9 +238,7 @@ def _blocks(page: Path) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, block.start(1)), block[1]) for block in fenced]
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if _blocks(p)], ids=lambda page: page.relative_to(ROOT).as_posix()
-)
+@pytest.mark.parametrize("page", [p for p in PAGES if _blocks(p)], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_examples_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}

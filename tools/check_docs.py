@@ -58,9 +58,7 @@ def public_names(source: Path) -> list[str]:
 
 def undocumented(source: Path) -> list[str]:
     """Public packages, names, methods and properties below `source` that have no docstring."""
-    root = griffe.load(
-        source.name, search_paths=[source.parent], resolve_aliases=True, resolve_external=False
-    )
+    root = griffe.load(source.name, search_paths=[source.parent], resolve_aliases=True, resolve_external=False)
     missing = []
     for package, init in public_packages(source):
         module = root[package.partition(".")[2]] if "." in package else root
@@ -108,9 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = public_names(options.source)
     problems = [f"no docstring: {name}" for name in undocumented(options.source)]
     if options.site is not None:
-        problems += [
-            f"on no page of docs/api: {name}" for name in not_rendered(names, rendered(options.site))
-        ]
+        problems += [f"on no page of docs/api: {name}" for name in not_rendered(names, rendered(options.site))]
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:

@@ -16,9 +16,7 @@ import griffe
 class Hardgrad(griffe.Extension):
     """Marks re-exported names as public and gives Equinox modules their constructor."""
 
-    def on_alias_instance(
-        self, *, node: ast.AST | griffe.ObjectNode, alias: griffe.Alias, **kwargs: Any
-    ) -> None:
+    def on_alias_instance(self, *, node: ast.AST | griffe.ObjectNode, alias: griffe.Alias, **kwargs: Any) -> None:
         """Called by Griffe for each imported name."""
         if isinstance(node, ast.ImportFrom) and any(n.name == n.asname == alias.name for n in node.names):
             alias.public = True

@@ -30,9 +30,7 @@ def objective(model, batch, controls, key):
 def _train(run: Path, *, callbacks=(), **arguments) -> Path:
     x = jax.random.normal(jax.random.key(0), (24, 2))
     y = x @ jnp.array([1.0, -2.0])
-    optimizer = optax.chain(
-        hg.clip_by_global_norm(1.0), hg.controlled(optax.adam, hg.control("learning_rate"))
-    )
+    optimizer = optax.chain(hg.clip_by_global_norm(1.0), hg.controlled(optax.adam, hg.control("learning_rate")))
     plan = hg.Plan(
         depth=hg.LinearDepth(1, 3, epochs=6),
         learning_rate=hg.Cosine(0.1, 0.01, over=EPOCHS),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,7 +69,7 @@ def run(arguments: list[str]) -> int:
         ],
         frozen=True,
     )
-    description = f"{textwrap.fill(find(name).summary, 79)}.\n\nExample: hardgrad run {name} --smoke"
+    description = f"{find(name).summary}.\n\nExample: hardgrad run {name} --smoke"
     options: Any = parse(
         kind,
         rest,

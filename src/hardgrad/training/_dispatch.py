@@ -183,12 +183,13 @@ class Dispatcher:
             return {}
         piece, totals, count = launched.piece, dict[str, float](), 0
         execute = evaluate_batch if self.eager else evaluate_compiled
-        numbers = stack_controls(piece.controls[-1:], self.program.controls, self.dtype, step=piece.step)
+        program = self._program_for(piece)  # the next piece is on its way, perhaps with another
+        numbers = stack_controls(piece.controls[-1:], program.controls, self.dtype, step=piece.step)
         now = tuple(vector[0] for vector in numbers)
         for block in self.held_out.blocks(piece.epoch, self.seed, None):
             for i in range(block.steps):
                 batch = jax.tree.map(lambda x, i=i: x[i], block.batches)
-                packed: Packed = execute(self.program, self.values, launched.flat, batch, now, self.number)
+                packed: Packed = execute(program, self.values, launched.flat, batch, now, self.number)
                 for name, value in packed.unpack()["validation"].items():
                     totals[name] = totals.get(name, 0.0) + float(value)
                 count += 1

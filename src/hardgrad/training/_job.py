@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import PyTree
 
@@ -16,6 +16,7 @@ from ._step import Recorder
 from .callbacks import Callback
 
 
+@runtime_checkable
 class Settings(Protocol):
     """What is read of a trainer; see `Trainer` for what each means."""
 

@@ -1,14 +1,15 @@
 """One step, pure: update or hold, never with a number that is not finite.
 
-A step whose loss, gradient or new parameters are not finite leaves parameters and method state as
-they were; it is reported as it is, and counted. A frozen step (control ``freeze``) evaluates the
+A step whose loss, gradient, gradient's norm or new parameters are not finite leaves parameters and method
+state as they were; it is reported as it is, and counted. (A norm can overflow while the gradient does not;
+an optimiser's second moments then overflow as well, and it would stand still for ever.) A frozen step (control ``freeze``) evaluates the
 loss and updates nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..core import Loss, Params, UsageError, all_finite, named_key, tree_select
+from ..core import Loss, Params, UsageError, all_finite, global_norm, named_key, tree_select
 from ._method import AbstractMethod, Outcome
 
 FREEZE = "freeze"
@@ -124,18 +125,18 @@ def train_step(
     if FREEZE in loss.controls:
         frozen = jnp.asarray(loss.controls[FREEZE], bool)
         params, method_state, outcome = jax.lax.cond(frozen, hold, update, state)
-        gradient_finite = frozen | all_finite(outcome.gradient)
+        gradient_finite = frozen | jnp.isfinite(global_norm(outcome.gradient))
     else:
         frozen = jnp.array(False)
         params, method_state, outcome = update(state)
-        gradient_finite = all_finite(outcome.gradient)
+        gradient_finite = jnp.isfinite(global_norm(outcome.gradient))
 
     finite = jnp.isfinite(outcome.loss) & gradient_finite & all_finite(params)
     params, method_state = tree_select(finite, (params, method_state), (state.params, state.method))
     streak = jnp.where(finite, 0, state.streak + 1)
     loss_scale, since_growth = _adapt_scale(state.loss_scale, state.since_growth, finite)
     arrays = {} if record is None else record(params, outcome)
-    scalars = _by_name(outcome.loss, outcome.metrics)
+    scalars = _by_name(outcome.loss, outcome.metrics, taken=("loss", "skipped", *outcome.diagnostics))
     output = StepOutput(scalars, dict(outcome.diagnostics), finite, frozen, streak, arrays)
     return TrainState(params, method_state, streak, loss_scale, since_growth), output
 
@@ -149,13 +150,13 @@ def evaluate(loss: Loss, params: Params) -> dict[str, Array]:
     return _by_name(*loss(params))
 
 
-def _by_name(value: Array, metrics: dict[str, Array]) -> dict[str, Array]:
+def _by_name(value: Array, metrics: dict[str, Array], *, taken: Iterable[str] = ("loss",)) -> dict[str, Array]:
     """Loss and metrics in one dict.
 
     Raises:
         UsageError: a metric has a name that is taken.
     """
-    for taken in ("loss", "skipped"):
-        if taken in metrics:
-            raise UsageError(f"an objective's metric may not be called '{taken}': the trainer records its own.")
+    for name in metrics:
+        if name in taken or name.startswith("val_"):
+            raise UsageError(f"an objective's metric may not be called '{name}': the trainer records its own.")
     return {"loss": value, **metrics}

@@ -119,6 +119,8 @@ def save_tree(folder: Path, tree: PyTree, meta: dict[str, Any], *, texts: dict[s
     Raises:
         UsageError: the disk is full or may not be written.
     """
+    if "__metadata__" in named_leaves(tree):
+        raise UsageError("a leaf may not be named '__metadata__': safetensors keeps that name for itself.")
     stored = {name: _to_numpy(leaf) for name, leaf in named_leaves(tree).items()}
     data = safetensors.numpy.save({name: array for name, (array, _) in stored.items()})
     manifest = {

@@ -137,8 +137,6 @@ class Trainer:
             raise UsageError(f"epochs must be a whole number, at least 0; got {epochs!r}.")
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise UsageError(f"seed must be a whole number from 0 to 2^32 - 1; got {seed!r}.")
-        if not isinstance(seed, int) or seed < 0:
-            raise UsageError(f"seed must be a whole number, at least 0; got {seed!r}.")
         feed = as_feed(data, batch_size=batch_size)
         held_out = None if validation is None else as_feed(validation, batch_size=_validation_batch(validation, feed))
         params, rest = split_parameters(model, trainable)

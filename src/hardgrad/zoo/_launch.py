@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 
 from ..core import UsageError
 from ..training import EpochRecord, FitResult, Run, RunFolder
@@ -128,7 +129,8 @@ def _run(name: str, config: Any, path: Path, callbacks: Sequence[Callback], *, r
             resume=resume,
             settings={"recipe": name, "config": dataclasses.asdict(config)},
         )
-        conclusion = experiment.conclude(result)
+        with np.errstate(all="ignore"):  # a diverged run's metrics are not finite, and say so themselves
+            conclusion = experiment.conclude(result)
     folder = RunFolder.open(path)
     merged = {**result.summary(), "recipe": name, **conclusion.result}
     folder.write_json(folder.result_path, merged)

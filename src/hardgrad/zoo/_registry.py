@@ -47,7 +47,7 @@ _ENTRIES = (
     ),
     Entry(
         name="hypercausal-graph",
-        summary="The published case study: what-if futures, least risk, alarms on a drifting signal",
+        summary="Published case study: what-if futures, least risk, alarms on a drifting signal",
         application="hypercausal",
         method="forward differences",
         architecture="graph",

@@ -32,7 +32,7 @@ class Callback:
         """Before the first epoch; ``run.resumed`` says whether there were epochs before. Reset here."""
 
     def on_epoch_begin(self, run: Run, controls: Mapping[str, Any]) -> None:
-        """Before an epoch, with the controls of its first step."""
+        """An epoch begins, with the controls of its first step. The device may be at work on it already."""
 
     def on_block_end(self, run: Run, done: int, total: int | None) -> None:
         """After a dispatch: `done` of `total` steps of the epoch. None: the stream does not say."""

@@ -1,7 +1,7 @@
 """Watching one metric: the best value, and stopping when it no longer improves.
 
-A monitor names its metric and its direction; nothing is guessed from the name. A value that is not a
-number is never best, and counts as no improvement.
+A monitor names its metric and its direction; nothing is guessed from the name. A value that is not
+finite is never best, and counts as no improvement.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _value(record: EpochRecord, metric: str) -> float:
 
 
 def _better(value: float, best: float | None, mode: Mode) -> bool:
-    if math.isnan(value):
+    if not math.isfinite(value):
         return False
     return best is None or (value < best if mode == "min" else value > best)
 

@@ -1,0 +1,305 @@
+"""Mistakes: one or two lines that say what to do, exit code 2, and nothing destroyed."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from hardgrad.cli import main
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run to be careful with."""
+    import contextlib
+    import io
+
+    out = tmp_path_factory.mktemp("finished") / "run"
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        assert main(["run", "hypercausal-depth", "--smoke", "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch, finished):
+    """A folder that holds a finished run, one that is damaged, and some files; every byte of it is watched."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    shutil.copytree(finished, "run")
+    pathlib.Path("thesis").mkdir()
+    pathlib.Path("thesis/chapter.tex").write_text("Years of work.")
+    return tmp_path
+
+
+def fingerprint(folder="."):
+    """Every path and content below a folder."""
+    found = {}
+    for path in sorted(pathlib.Path(folder).rglob("*")):
+        found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+    return found
+
+
+def refused(capsys, *arguments, code=2):
+    """What is said on the error stream, in at most two lines; nothing else has changed."""
+    before = fingerprint()
+    assert main([str(a) for a in arguments]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert 1 <= len(said.err.strip().splitlines()) <= 2, said.err
+    assert said.err.startswith("hardgrad: ")
+    assert "Traceback" not in said.err
+    assert "not your mistake" not in said.err
+    assert fingerprint() == before
+    return said.err
+
+
+RUN = ("run", "hypercausal-depth", "--quiet", "--out", "new")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rnu"], "there is no command 'rnu'. Did you mean 'run'?"),
+        (["xyzzy"], "There are: list, run, resume, report."),
+        (["run", "hypercausal-dept"], "Did you mean 'hypercausal-depth'?"),
+        (["run", "xyzzy"], "there is no recipe 'xyzzy'. See: hardgrad list."),
+        (["run", "--smoke"], "the recipe comes first: hardgrad run RECIPE --smoke"),
+        (["run", "--epochs", "3", "hypercausal-depth"], "the recipe comes first"),
+        ([*RUN, "--epoch", "3"], "there is no option --epoch. Did you mean --epochs?"),
+        ([*RUN, "--estimater=nes"], "Did you mean --estimator?"),
+        ([*RUN, "surplus"], "surplus"),
+        ([*RUN, "--epochs"], "--epochs"),
+        ([*RUN, "--epochs", "many"], "many"),
+        ([*RUN, "--epochs", "1.5"], "1.5"),
+        ([*RUN, "--estimator", "magic"], "magic"),
+        ([*RUN, "--epochs", "-3"], "epochs must be at least 0, got -3."),
+        ([*RUN, "--patience=-1"], "patience must be at least 0"),
+        ([*RUN, "--branches", "1"], "branches must be at least 2"),
+        ([*RUN, "--steps", "0"], "steps must be at least 1"),
+        ([*RUN, "--eps", "0"], "eps must be positive"),
+        ([*RUN, "--eps", "nan"], "eps must be"),
+        ([*RUN, "--learning-rate", "nan"], "learning_rate must be finite, got nan."),
+        ([*RUN, "--weights.task", "inf"], "weights.task must be finite, got inf."),
+        ([*RUN, "--seed", "-1"], "seed must be at least 0"),
+        ([*RUN, "--channels", "2"], "3 signals for 2 channels"),
+        ([*RUN, "--metric-channel", "3"], "metric_channel must be between 0 and 2"),
+        ([*RUN, "--depth-schedule.start", "0"], "a depth is at least 1"),
+        ([*RUN, "--execution", "host", "--estimator", "autodiff"], "take --estimator central, forward, spsa or nes"),
+        (["run", "hypercausal-graph", "--noise", "nan", "--out", "new"], "noise must be"),
+        (["run", "hypercausal-graph", "--depth-start", "0", "--out", "new"], "a depth is at least 1"),
+        (["run", "hypercausal-graph", "--eps", "0", "--out", "new"], "eps must be positive"),
+        (["run", "hypercausal-sunspots", "--lags", "200", "--out", "new"], "take fewer lags"),
+        (["run", "hypercausal-sunspots", "--coverage", "2", "--out", "new"], "lie between 0 and 1"),
+        (
+            ["run", "hypercausal-depth", "--quiet", "--out", "run"],
+            "already holds a run, which stays untouched. Resume it",
+        ),
+        (["run", "hypercausal-depth", "--quiet", "--out", "thesis"], "already holds files, which stay untouched"),
+        (["run", "hypercausal-depth", "--quiet", "--out", "thesis/chapter.tex"], "is a file"),
+        (["run", "hypercausal-depth", "--quiet", "--out", "thesis/chapter.tex/run"], "Choose another folder"),
+        (["run", "hypercausal-depth", "--quiet", "--out", "x" * 300], "Choose another folder"),
+        (["resume"], "PATH"),
+        (["resume", "run", "surplus"], "surplus"),
+        (["resume", "run", "--quite"], "Did you mean --quiet?"),
+        (["resume", "nowhere"], "nowhere is not a run"),
+        (["resume", "thesis"], "thesis is not a run"),
+        (["report"], "PATH"),
+        (["report", "thesis"], "thesis is not a run"),
+        (["list", "--application", "xyzzy"], "There are: hypercausal."),
+        (["list", "--jsn"], "Did you mean --json?"),
+    ],
+    ids=lambda v: " ".join(v)[:60] if isinstance(v, list) else None,
+)
+def test_wrong_arguments(capsys, arguments, said):
+    assert said in refused(capsys, *arguments)
+
+
+SIGNAL = {"amp": 0.1, "fn": "sin", "omega": 0.3, "phase": 0.0}
+
+
+def with_signal(**changes):
+    return json.dumps({"D": 1, "input_channels": [{**SIGNAL, **changes}]})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "my.json is not JSON: "),
+        ("", "my.json is not JSON: Expecting value at line 1, column 1."),
+        ("[1]", "the config must be a JSON object, got [1]."),
+        ("null", "must be a JSON object"),
+        ('{"epoch": 3}', "'epoch' is not a field of this config. Did you mean 'epochs'?"),
+        ('{"K": 5, "branches": 5}', "'branches' is given twice, under two names."),
+        ('{"epochs": "3"}', "'epochs' must be a whole number, got \"3\"."),
+        ('{"epochs": 3.0}', "'epochs' must be a whole number"),
+        ('{"epochs": true}', "'epochs' must be a whole number, got true."),
+        ('{"epochs": null}', "'epochs' must be a whole number"),
+        ('{"epochs": -1}', "epochs must be at least 0, got -1."),
+        ('{"base_lr": NaN}', "'base_lr' must be finite"),
+        ('{"base_lr": 1e999}', "'base_lr' must be finite"),
+        ('{"base_lr": 1' + "0" * 400 + "}", "'base_lr' must be finite"),
+        ('{"base_lr": 1' + "0" * 5000 + "}", "my.json"),
+        ("[" * 100_000, "my.json"),
+        ('{"base_lr": "fast"}', "'base_lr' must be a number"),
+        ('{"policy": "median "}', "'policy' must be one of 'mean', 'median'"),
+        ('{"policy": ["mean"]}', "'policy' must be one of"),
+        ('{"nodes": {}}', "'nodes' must be a list"),
+        ('{"nodes": []}', "nodes must hold at least one node"),
+        ('{"nodes": [{"w": 1.0}]}', "nodes[0]. lacks 'bias'"),
+        ('{"nodes": [7]}', "must be a JSON object, got 7"),
+        ('{"D": 2}', "3 signals for 2 channels"),
+        ('{"clip_thresholds": []}', "clip_thresholds must hold at least one"),
+        (
+            '{"clip_thresholds": [{"depth_mean_below": 3, "max_norm": 1}, {"depth_mean_below": 2, "max_norm": 1}]}',
+            "must rise",
+        ),
+        (with_signal(amp=float("nan")), "'input_channels[0].amp' must be finite, got nan."),
+        (with_signal(amp=float("inf")), "must be finite"),
+        (with_signal(amp=1e308, omega=1e308), "the data"),
+        (with_signal(fn="tan"), "'input_channels[0].fn' must be one of 'sin', 'cos'"),
+        (with_signal(amplitude=1.0), "given twice"),
+        (b"\xff\xfe{}", "cannot read the config file my.json"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered:RuntimeWarning")
+def test_wrong_config_files(capsys, content, said):
+    pathlib.Path("my.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert said in refused(capsys, *RUN, "--config", "my.json")
+
+
+def test_config_files_that_are_none(capsys):
+    assert "there is no config file nowhere.json" in refused(capsys, *RUN, "--config", "nowhere.json")
+    assert "cannot read the config file thesis" in refused(capsys, *RUN, "--config", "thesis")
+    assert "--config" in refused(capsys, *RUN, "--config")
+    assert "thesis/chapter.tex/x" in refused(capsys, *RUN, "--config=thesis/chapter.tex/x")
+
+
+def newest():
+    return max(pathlib.Path("run/checkpoints").iterdir())
+
+
+def cut(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+DAMAGES = {
+    "truncated arrays": (lambda: cut(newest() / "arrays.safetensors", 100), "Delete that folder to resume from"),
+    "truncated manifest": (lambda: cut(newest() / "manifest.json", 50), "Delete that folder to resume from"),
+    "no manifest": (lambda: (newest() / "manifest.json").unlink(), "Delete that folder to resume from"),
+    "truncated config": (lambda: cut(pathlib.Path("run/config.json"), 50), "config.json is damaged"),
+    "another's config": (lambda: pathlib.Path("run/config.json").write_text("{}"), "was not started by a recipe"),
+    "a recipe there is not": (
+        lambda: pathlib.Path("run/config.json").write_text('{"settings": {"recipe": "xyzzy"}}'),
+        "there is no recipe 'xyzzy'",
+    ),
+    "a config that does not fit": (
+        lambda: pathlib.Path("run/config.json").write_text(
+            '{"settings": {"recipe": "hypercausal-depth", "config": 1}}'
+        ),
+        "must be a JSON object",
+    ),
+    "a damaged line": (
+        lambda: pathlib.Path("run/telemetry.jsonl").write_text('{"kind": "run_begin"\n{}\n'),
+        "line 1 is damaged",
+    ),
+    "a line that is no record": (
+        lambda: pathlib.Path("run/telemetry.jsonl").write_text("[1]\n{}\n"),
+        "line 1 is damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_resuming_what_is_damaged(capsys, name):
+    damage, said = DAMAGES[name]
+    damage()
+    assert said in refused(capsys, "resume", "run", "--quiet")
+
+
+def test_a_lost_best(capsys):
+    expected = json.loads(pathlib.Path("run/result.json").read_text())["best_params"]
+    shutil.rmtree("run/best")
+    assert main(["resume", "run", "--quiet"]) == 2  # telemetry keeps the error
+    assert "to begin the run again from its first epoch" in capsys.readouterr().err
+    shutil.rmtree("run/checkpoints")  # as it says
+    assert main(["resume", "run", "--quiet"]) == 0
+    assert json.loads(pathlib.Path("run/result.json").read_text())["best_params"] == expected
+
+
+def test_the_way_out_of_a_truncated_checkpoint(capsys):
+    expected = json.loads(pathlib.Path("run/result.json").read_text())["best_params"]
+    cut(newest() / "arrays.safetensors", 100)
+    said = refused(capsys, "resume", "run", "--quiet")
+    assert str(newest()) in said
+    shutil.rmtree(newest())
+    assert main(["resume", "run", "--quiet"]) == 0
+    assert json.loads(pathlib.Path("run/result.json").read_text())["best_params"] == expected
+
+
+@pytest.mark.parametrize("word", ["config", "telemetry", "checkpoints", "best", "result"])
+def test_a_full_disk(capsys, monkeypatch, word):
+    real = builtins.open
+
+    def full(path, mode="r", *args, **named):
+        ours = f"{os.sep}new" in str(path) or str(path).startswith("new")
+        if ours and word in str(path) and set(mode) & set("wa"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, mode, *args, **named)
+
+    before = {k: v for k, v in fingerprint().items() if not k.startswith("new")}
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", full)
+        assert main([*RUN, "--smoke"]) == 2
+    said = capsys.readouterr().err
+    assert "hardgrad: the disk is full: could not write" in said
+    assert "Free some space, then resume the run; nothing earlier is lost." in said
+    assert len(said.strip().splitlines()) == 1
+    assert {k: v for k, v in fingerprint().items() if not k.startswith("new")} == before
+    again = main([*RUN, "--smoke"]) if word == "config" else main(["resume", "new", "--quiet"])
+    assert again == 0
+    one, two = (json.loads(pathlib.Path(n, "result.json").read_text()) for n in ("run", "new"))
+    assert {k: v for k, v in one.items() if k != "wall_seconds"} == {
+        k: v for k, v in two.items() if k != "wall_seconds"
+    }
+
+
+def test_our_own_failure_is_not_blamed_on_the_user(capsys, monkeypatch):
+    from hardgrad.cli import list_command
+
+    def broken(arguments):
+        raise ZeroDivisionError("division by zero\nand more")
+
+    monkeypatch.setattr(list_command, "run", broken)
+    monkeypatch.delenv("HARDGRAD_DEBUG", raising=False)
+    assert main(["list"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "hardgrad: ZeroDivisionError: division by zero",
+        "This is not your mistake. HARDGRAD_DEBUG=1 shows where it happened.",
+    ]
+    monkeypatch.setenv("HARDGRAD_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["list"])
+
+
+def test_a_missing_extra_says_its_install_line(capsys, monkeypatch):
+    import importlib
+
+    real = importlib.import_module
+
+    def without(name, *rest):
+        if name.split(".")[0] in ("statsmodels", "tensorboardX", "matplotlib"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", without)
+    said = refused(capsys, "run", "hypercausal-sunspots", "--smoke", "--quiet", "--out", "new")
+    assert "pip install 'hardgrad[data]'" in said
+    assert "pip install 'hardgrad[tensorboard]'" in refused(capsys, *RUN, "--tensorboard")
