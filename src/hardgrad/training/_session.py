@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import Params, UsageError, black_box_failure, count_parameters
+from ..core import Params, black_box_failure, count_parameters
 from ._data import Stream
 from ._dispatch import Dispatcher, Launched
 from ._job import Job, Settings
@@ -103,8 +103,6 @@ class Session:
             wanted += [Telemetry, Checkpoints]
         given += [kind() for kind in wanted if not any(isinstance(c, kind) for c in given)]
         self.callbacks = CallbackList(given)
-        if sum(isinstance(c, Best) for c in given) > 1:
-            raise UsageError("a run has one best: give a single Best callback. EarlyStopping may watch another metric.")
         for callback in self.callbacks.callbacks:
             if isinstance(callback, History):
                 self.history = callback

@@ -2,8 +2,8 @@
 
 A step whose loss, gradient, gradient's norm or new parameters are not finite leaves parameters and method
 state as they were; it is reported as it is, and counted. (A norm can overflow while the gradient does not;
-an optimiser's second moments then overflow as well, and it would stand still for ever.) A frozen step (control ``freeze``) evaluates the
-loss and updates nothing.
+an optimiser's second moments then overflow as well, and it would stand still for ever.) A frozen step
+(control ``freeze``) evaluates the loss and updates nothing.
 """
 
 from __future__ import annotations

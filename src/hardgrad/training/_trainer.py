@@ -33,7 +33,8 @@ from ._record import Reducer, check_reducers
 from ._run import FitResult, Status
 from ._session import Session
 from ._step import Recorder
-from .callbacks import Callback
+from .callbacks import Best, Callback
+from .callbacks._base import CallbackList
 
 _PRECISIONS = (None, "bfloat16", "float16", "float32")
 
@@ -93,6 +94,9 @@ class Trainer:
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UsageError(f"{name} must be a positive int, got {value!r}.")
         check_reducers(self.reduce)
+        CallbackList(self.callbacks)
+        if sum(isinstance(callback, Best) for callback in self.callbacks) > 1:
+            raise UsageError("a run has one best: give a single Best callback. EarlyStopping may watch another metric.")
 
     def fit(
         self,
