@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hardgrad.core import MissingExtraError
-from hardgrad.report import load_records, training_figures
+from hardgrad.report import training_figures
 from hardgrad.report._records import MOST_POINTS
 from hardgrad.report._style import house_style, png
 from hardgrad.training import EpochRecord, RunFolder
@@ -33,7 +33,7 @@ def titles(figure) -> list[str]:
 
 def test_the_figures_of_a_real_run(run: RunFolder) -> None:
     best = {"epoch": 11, "metric": "val_mae", "value": 0.5}
-    figures = training_figures(load_records(run), best=best)
+    figures = training_figures(list(run.records()), best=best)
     assert list(figures) == ["Loss", "Terms", "Gradient", "Schedules"]
     said = {"training", "validation", "not finite", "frozen", "1 step skipped", "best val_mae: 0.5, epoch 11"}
     assert texts(figures["Loss"]) == said

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 import hardgrad as hg
 from hardgrad.core import UsageError, dumps
-from hardgrad.report import Table, load_records, write_report
+from hardgrad.report import Table, write_report
 from hardgrad.training import EpochRecord, RunFolder
 
 SECTIONS = ["Key figures", "Curves", "Schedules", "Epochs", "Settings", "Run it again"]
@@ -252,4 +252,4 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
 def test_nothing_half_written_is_left(run: RunFolder) -> None:
     write_report(run, title="x")
     assert not list(run.path.rglob(".*.tmp"))
-    assert len(load_records(run)) == 12
+    assert len(list(run.records())) == 12

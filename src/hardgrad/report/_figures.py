@@ -42,7 +42,7 @@ def training_figures(records: Sequence[EpochRecord], *, best: Mapping[str, Any] 
     own and unknown to pyplot; ``figure.get_label()`` says in words what each shows.
 
     Args:
-        records: one an epoch, such as `load_records` or ``FitResult.history`` gives.
+        records: one an epoch, such as `RunFolder.records` or ``FitResult.history`` gives.
         best: the best epoch, as ``FitResult.best`` has it; None takes the lowest ``val_loss``, or ``loss``.
 
     Raises:

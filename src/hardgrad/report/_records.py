@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import UsageError
-from ..training import EpochRecord, RunFolder
+from ..training import EpochRecord
 from ._text import as_number
 
 MOST_POINTS = 1000
@@ -20,42 +19,6 @@ MOST_POINTS = 1000
 
 _DRAWABLE = 1e150  # beyond, an axis can't be laid out in double precision
 _OF_THE_UPDATE = ("gradient", "grad_", "_norm", "clipped", "update_", "loss_scale")
-
-
-def load_records(folder: RunFolder) -> list[EpochRecord]:
-    """Every finished epoch of a run, from its telemetry.
-
-    Raises:
-        UsageError: a record is damaged.
-    """
-    events = [event for event in read_events(folder) if event.get("kind") == "epoch_end"]
-    return [_record(event, folder) for event in events]
-
-
-def read_events(folder: RunFolder) -> list[dict[str, Any]]:
-    """Every record of a run's telemetry.
-
-    Raises:
-        UsageError: the telemetry is damaged.
-    """
-    events = list(folder.telemetry())
-    if not all(isinstance(event, dict) for event in events):
-        raise UsageError(f"{folder.telemetry_path} is damaged: each line must be a JSON object.")
-    return events
-
-
-def _record(event: Mapping[str, Any], folder: RunFolder) -> EpochRecord:
-    try:
-        record = EpochRecord.from_json(event)
-        numbers = [record.epoch, record.steps, *record.metrics.values()]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{folder.telemetry_path} is damaged: an epoch's record does not fit ({what}).") from error
-    whole = type(record.epoch) is int and type(record.steps) is int
-    if not whole or not all(isinstance(number, int | float) for number in numbers):
-        where = f"{folder.telemetry_path} is damaged"
-        raise UsageError(f"{where}: the record of epoch {record.epoch!s:.40} has a metric that is no number.")
-    return record
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from ..core import CheckpointError, UsageError, number
 from ..training import EpochRecord, RunFolder, Status
 from ..training._storage import read_manifest
-from ._records import load_records, lowest_loss, read_events
+from ._records import lowest_loss
 from ._text import as_number, count, format_number, format_seconds
 
 RUNNING, FAILED = "still running", "failed"
@@ -54,7 +54,7 @@ def summarize(folder: RunFolder) -> Summary:
         UsageError: one is missing or damaged.
     """
     config = _object(folder, folder.config_path)
-    events, records = read_events(folder), load_records(folder)
+    events, records = list(folder.telemetry()), list(folder.records())
     result = _object(folder, folder.result_path) if folder.result_path.is_file() else {}
     # A resumed run leaves the result of its first session standing until it ends itself.
     if result and events and events[-1].get("kind") not in ("run_end", None):

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from ..core import CheckpointError, UsageError, dumps
+from ._record import EpochRecord
 from ._storage import disk_errors, temporary, write_text
 
 
@@ -131,6 +132,19 @@ class RunFolder:
                 if not isinstance(record, dict):
                     raise UsageError(f"{self.telemetry_path}, line {count} is damaged: it is no record.")
                 yield record
+
+    def records(self) -> Iterator[EpochRecord]:
+        """The record of every epoch told of in the telemetry, in order.
+
+        Raises:
+            UsageError: the telemetry is damaged.
+        """
+        for record in self.telemetry():
+            if record.get("kind") == "epoch_end":
+                try:
+                    yield EpochRecord.from_json(record)
+                except UsageError as error:
+                    raise UsageError(f"{self.telemetry_path} is damaged: {error}.") from error
 
     def checkpoints(self) -> list[Path]:
         """The finished checkpoints, oldest first."""

@@ -77,7 +77,23 @@ class EpochRecord:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> EpochRecord:
-        """The record that `as_json` wrote, to the bit."""
+        """The record that `as_json` wrote, to the bit.
+
+        Raises:
+            UsageError: the fields are not those of a record.
+        """
+        try:
+            record = cls._from_json(fields)
+            numbers = [*record.controls.values(), *record.metrics.values()]
+            fits = type(record.epoch) is int and type(record.steps) is int
+            if not fits or not all(isinstance(n, int | float) for n in numbers):
+                raise TypeError("a number is none")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"an epoch's record does not fit ({type(error).__name__}: {error})") from error
+        return record
+
+    @classmethod
+    def _from_json(cls, fields: Mapping[str, Any]) -> EpochRecord:
         return cls(
             epoch=fields["epoch"],
             steps=fields["step"],

@@ -27,8 +27,7 @@ class History(Callback):
         """Begin anew, or with what the telemetry holds of the epochs before."""
         self.records = []
         if run.resumed and run.folder is not None:
-            earlier = (EpochRecord.from_json(r) for r in run.folder.telemetry() if r["kind"] == "epoch_end")
-            self.records = [record for record in earlier if record.epoch < run.epoch]
+            self.records = [record for record in run.folder.records() if record.epoch < run.epoch]
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Keep it."""
