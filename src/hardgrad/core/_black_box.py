@@ -39,7 +39,7 @@ class BlackBox(eqx.Module):
         RunError: when the result's shape is not the one declared. From a compiled step it comes as
             `jax.errors.JaxRuntimeError` with the same message, as every error of a host function does.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import hardgrad as hg
         >>> box = hg.BlackBox(lambda w, x: np.tanh(w * x), np.float32(0.5), output_shape=lambda x: x.shape)

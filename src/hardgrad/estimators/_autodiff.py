@@ -14,7 +14,7 @@ from ..core import AbstractEstimator, Contract, Controls, Estimate, LossFunction
 class Autodiff(AbstractEstimator):
     """The exact derivative of the objective as JAX sees it, surrogates included.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import hardgrad as hg
         >>> loss = lambda p: (p**2, {})

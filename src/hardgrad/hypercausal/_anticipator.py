@@ -72,7 +72,7 @@ class ContrafactualAnticipator(AbstractProjector):
     Raises:
         UsageError: fewer than 2 base branches or rows in total.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from hardgrad.hypercausal import ContrafactualAnticipator, LinearProjector, ShiftChannel
         >>> ContrafactualAnticipator(LinearProjector(), [ShiftChannel(0, 0.1)])(jnp.zeros((48, 3))).shape

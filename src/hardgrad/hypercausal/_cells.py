@@ -68,7 +68,7 @@ class TanhCell(AbstractCell):
     Raises:
         UsageError: a parameter has another shape, or theirs do not agree.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from hardgrad.hypercausal import TanhCell
         >>> TanhCell(0.9, 0.03)(jnp.zeros((48, 3)), depth=2).shape

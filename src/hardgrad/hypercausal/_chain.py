@@ -29,7 +29,7 @@ class Chain(eqx.Module):
     Raises:
         UsageError: no nodes, or branches below 2.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from hardgrad.hypercausal import Chain, Node, TanhCell
         >>> chain = Chain([Node(TanhCell(0.9, 0.03)), Node(TanhCell(1.05))], branches=5)

@@ -36,7 +36,7 @@ class Graph(eqx.Module):
     Raises:
         UsageError: no nodes, an edge to an unknown node, an edge given twice, a cycle, or branches below 2.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from hardgrad.hypercausal import Graph, Node, TanhCell
         >>> nodes = {name: Node(TanhCell(0.9, 0.03)) for name in "ABC"}

@@ -63,7 +63,7 @@ class HostChain:
     Raises:
         UsageError: a value out of range.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from hardgrad.hypercausal import HostChain
         >>> host = HostChain(spans=(0.22, 0.25), branches=5)
@@ -247,7 +247,7 @@ class HostObjective(eqx.Module):
     Attributes:
         depth: name of the control that holds the recursion depth; 1 where the plan has none.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from hardgrad.hypercausal import HostChain, HostObjective

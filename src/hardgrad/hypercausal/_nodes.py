@@ -56,7 +56,7 @@ class Node(eqx.Module):
         projector: from states to branches.
         policy: from branches to one future.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from hardgrad.hypercausal import Node, TanhCell
         >>> Node(TanhCell(0.9, 0.03))(jnp.zeros((48, 3)), branches=5).branches.shape

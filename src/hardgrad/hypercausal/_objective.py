@@ -63,7 +63,7 @@ class HypercausalObjective(eqx.Module):
         UsageError: an unknown task, mode or output, a weight that is no finite number, or shapes that
             don't fit.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from hardgrad.hypercausal import Chain, HypercausalObjective, Node, TanhCell

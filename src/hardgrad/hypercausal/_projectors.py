@@ -69,7 +69,7 @@ class LinearProjector(AbstractProjector):
     Raises:
         UsageError: a number out of range or an array of another shape.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from hardgrad.hypercausal import LinearProjector
         >>> LinearProjector(span=0.22)(jnp.zeros((48, 3)), branches=5).shape

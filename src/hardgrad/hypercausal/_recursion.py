@@ -43,7 +43,7 @@ def recurse(step: Step, params: PyTree, state: PyTree, depth: Any) -> PyTree:
     Raises:
         UsageError: depth is not an integer scalar.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from hardgrad.hypercausal import recurse
         >>> float(recurse(lambda p, s: p * s, jnp.float32(2.0), jnp.float32(1.0), 3))

@@ -48,7 +48,7 @@ def training_figures(records: Sequence[EpochRecord], *, best: Mapping[str, Any] 
     Raises:
         MissingExtraError: Matplotlib is not installed.
 
-    Example:
+    Examples:
         >>> from hardgrad.report import training_figures
         >>> from hardgrad.training import EpochRecord
         >>> records = [EpochRecord(n, n + 1, {"depth": n // 3}, {"loss": 1.0 / (n + 1)}) for n in range(9)]

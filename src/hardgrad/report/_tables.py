@@ -32,7 +32,7 @@ class Table:
         rows: a value a column; numbers are shown in four digits, anything else as text.
         note: a sentence below it.
 
-    Example:
+    Examples:
         >>> from hardgrad.report import Table
         >>> table = Table("Error by horizon", ["horizon", "mae"], [[1, 0.021], [8, 0.174]])
     """

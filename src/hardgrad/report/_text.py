@@ -36,7 +36,7 @@ def format_number(value: object, digits: int = 4) -> str:
 
     Anything else as it is written.
 
-    Example:
+    Examples:
         >>> from hardgrad.report._text import format_number
         >>> format_number(0.0123456), format_number(12.0), format_number(float("nan"))
         ('0.01235', '12', 'NaN')
@@ -57,7 +57,7 @@ def format_number(value: object, digits: int = 4) -> str:
 def format_seconds(seconds: float) -> str:
     """A time, in the two units that matter.
 
-    Example:
+    Examples:
         >>> from hardgrad.report._text import format_seconds
         >>> format_seconds(0.1234), format_seconds(75.2), format_seconds(7325.0)
         ('0.12 s', '1 min 15 s', '2 h 2 min')

@@ -92,7 +92,7 @@ class Plan:
     Raises:
         UsageError: a value is neither a number nor a function of progress.
 
-    Example:
+    Examples:
         >>> import hardgrad as hg
         >>> plan = hg.Plan(depth=hg.LinearDepth(1, 3, epochs=4), lr=lambda p: 0.1 / p.controls["depth"])
         >>> plan.at(hg.Progress(epoch=4, step=4, epochs=5))

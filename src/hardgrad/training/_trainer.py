@@ -41,15 +41,13 @@ _PRECISIONS = (None, "bfloat16", "float16", "float32")
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Runs a method over data.
+    """Runs a method over data. The first three arguments are the ones usually given.
 
-    Main arguments:
+    Attributes:
         method: such as ``GradientMethod(CentralDifference(), optax.adam(1e-3))``.
         plan: the schedules. Of the controls they set, the trainer itself reads ``freeze``.
         callbacks: in any order. `History` is always there; a run with a folder also has `Telemetry`
             and `Checkpoints`, yours if you give one, else the defaults.
-
-    Other arguments, rarely needed:
         precision: ``"bfloat16"`` or ``"float16"``: arithmetic of the model in that dtype, parameters
             kept as they are, float16 with a loss scale that adapts. None leaves arithmetic alone.
         accumulate: cut every batch into so many microbatches, to save memory.
@@ -116,7 +114,7 @@ class Trainer:
     ) -> FitResult:
         """Train a model.
 
-        Main arguments:
+        Args:
             model: any pytree; its inexact arrays are trained.
             objective: ``objective(model, batch, controls, key) -> (loss, metrics)``.
             data: arrays (held in memory), an iterable of batches, or an `InMemory` or `Stream`.
@@ -124,8 +122,6 @@ class Trainer:
             validation: data evaluated after every epoch, under the names ``val_...``.
             batch_size: rows a step, for arrays; None gives them whole to every step.
             seed: decides everything random.
-
-        Other arguments:
             run: a folder for the run, new unless `resume`.
             resume: go on from the newest checkpoint in `run`, to the bits of a run never stopped.
                 The same arguments must be given again.

@@ -64,7 +64,7 @@ def controlled(
         *args: its positional settings; each may be a `control`.
         **settings: its named settings; each may be a `control`.
 
-    Example:
+    Examples:
         >>> import hardgrad as hg
         >>> import optax
         >>> optimizer = hg.controlled(optax.adam, hg.control("learning_rate"), b1=0.8)
