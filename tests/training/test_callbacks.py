@@ -182,7 +182,7 @@ def test_a_monitor_names_metric_and_direction(make):
         make("loss", "down")
     with pytest.raises(UsageError, match=r"no metric 'los' to watch. Did you mean 'loss'\?"):
         fit(Trainer(METHOD, callbacks=[make("los", "min")]))
-    with pytest.raises(UsageError, match="patience must not be negative"):
+    with pytest.raises(UsageError, match="patience must be a whole number, at least 0"):
         EarlyStopping("loss", "min", patience=-1)
 
 

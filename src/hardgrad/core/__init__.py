@@ -7,6 +7,7 @@ from ._controls import Controls as Controls
 from ._controls import control as control
 from ._controls import resolve as resolve
 from ._errors import CheckpointError as CheckpointError
+from ._errors import DamagedCheckpointError as DamagedCheckpointError
 from ._errors import HardgradError as HardgradError
 from ._errors import MissingExtraError as MissingExtraError
 from ._errors import NoDerivativeError as NoDerivativeError
@@ -18,6 +19,7 @@ from ._estimator import Estimate as Estimate
 from ._extras import require as require
 from ._json import dumps as dumps
 from ._json import number as number
+from ._numbers import whole_number as whole_number
 from ._objective import Loss as Loss
 from ._objective import LossFunction as LossFunction
 from ._objective import Metrics as Metrics

@@ -30,6 +30,10 @@ class CheckpointError(UsageError):
     """A checkpoint is missing, damaged, or does not fit the run it is loaded into."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint can't be read: files are missing, cut short or changed."""
+
+
 class MissingExtraError(UsageError, ImportError):
     """An optional package is not installed; the message gives the install line."""
 
@@ -48,4 +52,5 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     if close:
         return f"Did you mean '{close[0]}'?"
-    return f"Known: {', '.join(names) or '(none)'}."
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f"Known: {shown or '(none)'}."

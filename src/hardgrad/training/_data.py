@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import NDArray
 
-from ..core import UsageError, leaf_names
+from ..core import UsageError, leaf_names, whole_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,16 @@ def check_arrays(data: PyTree, *, what: str, allow_non_finite: bool) -> None:
     for name, leaf in zip(leaf_names(data), jax.tree.leaves(data), strict=True):
         if not eqx.is_array_like(leaf):
             raise UsageError(f"{what} must be a pytree of arrays, but '{name}' is a {type(leaf).__name__}.")
+        if not hasattr(leaf, "shape"):
+            raise UsageError(
+                f"{what} must be a pytree of arrays, but '{name}' is the number {leaf!r}: a list counts as a pytree. "
+                "Make it an array: numpy.asarray(...)."
+            )
         values = np.asarray(leaf)
+        if values.dtype.kind in "OSUMm":
+            raise UsageError(f"{what} must hold numbers, but '{name}' is an array of {values.dtype}.")
+        if values.size == 0:
+            raise UsageError(f"{what}: '{name}' is empty, of shape {values.shape}.")
         if allow_non_finite or not np.issubdtype(values.dtype, np.inexact):
             continue
         bad = np.argwhere(~np.isfinite(values))
@@ -69,6 +78,7 @@ class InMemory:
         keep_remainder: run a shorter last step for the rows that are left over; else they sit out
             this epoch.
         allow_non_finite: let NaN and infinities in the data pass.
+        what: what messages call it.
 
     Raises:
         UsageError: not arrays, of different lengths, not finite, or fewer rows than a batch.
@@ -82,19 +92,20 @@ class InMemory:
         shuffle: bool = True,
         keep_remainder: bool = True,
         allow_non_finite: bool = False,
+        what: str = "the data",
     ):
         if not jax.tree.leaves(arrays):
-            raise UsageError("there is no array in the data.")
-        check_arrays(arrays, what="the data", allow_non_finite=allow_non_finite)
-        self.batch_size, self.shuffle, self.keep_remainder = batch_size, shuffle, keep_remainder
+            raise UsageError(f"there is no array in {what}.")
+        check_arrays(arrays, what=what, allow_non_finite=allow_non_finite)
+        self.shuffle, self.keep_remainder = shuffle, keep_remainder
         self.arrays = jax.tree.map(jnp.asarray, arrays)
         self.rows: int | None = None
+        self.batch_size: int | None = None
         if batch_size is not None:
             self.rows = _common_length(arrays)
-            if not isinstance(batch_size, int) or not 1 <= batch_size <= self.rows:
-                raise UsageError(
-                    f"batch_size must be between 1 and the {self.rows} rows there are, got {batch_size!r}."
-                )
+            self.batch_size = whole_number("batch_size", batch_size, least=1)
+            if self.batch_size > self.rows:
+                raise UsageError(f"batch_size must be at most the {self.rows} rows there are, got {batch_size!r}.")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -212,7 +223,7 @@ class Stream:
 Feed = InMemory | Stream
 
 
-def as_feed(data: Any, *, batch_size: int | None) -> Feed:
+def as_feed(data: Any, *, batch_size: int | None, what: str = "the data") -> Feed:
     """`data` as a feed: feeds pass, arrays are held in memory, other iterables are streams.
 
     Raises:
@@ -224,7 +235,7 @@ def as_feed(data: Any, *, batch_size: int | None) -> Feed:
         return data
     leaves = [] if isinstance(data, Iterator) else jax.tree.leaves(data)
     if leaves and all(eqx.is_array_like(leaf) for leaf in leaves):
-        return InMemory(data, batch_size=batch_size)
+        return InMemory(data, batch_size=batch_size, what=what)
     if batch_size is not None:
         raise UsageError("a stream brings its own batches: leave batch_size out.")
     return Stream(data)

@@ -85,6 +85,7 @@ class Dispatcher:
         self.execute = run_block if self.eager else run_donating if donates else run_compiled
         self.looks_ahead = not self.eager and not donates and isinstance(job.feed, InMemory)
         self.number = np.uint32(job.seed)
+        self.most_rows = 0  # of the batches so far
         self.dtype = np.dtype(float_dtype(job.params))
         self.static_names = trainer.plan.static_names
         values, parts = split_program(trainer.method, job.objective, job.rest)
@@ -164,18 +165,27 @@ class Dispatcher:
         return Launched(piece, after, packed)
 
     def _program_for(self, piece: Piece) -> Program:
-        controls, accumulate, microbatches = piece.controls[0], self.trainer.accumulate, 1
-        if accumulate > 1:
-            rows = _batch_rows(piece.block, self.feed)
-            if rows is None:
-                raise UsageError("accumulate cuts a batch by its rows: all its arrays need the same leading length.")
-            microbatches = math.gcd(accumulate, rows)
+        controls = piece.controls[0]
+        microbatches = self._microbatches(piece.block)
         static = tuple((name, int(controls[name])) for name in sorted(self.static_names))
         kinds = control_kinds(piece.controls, self.static_names)
         now = self.program
         if (kinds, static, microbatches) == (now.controls, now.static_controls, now.microbatches):
             return now
         return dataclasses.replace(now, controls=kinds, static_controls=static, microbatches=microbatches)
+
+    def _microbatches(self, block: Block) -> int:
+        """Into how many a batch is cut; a shorter last one, where it has too few rows, into as many as divide it."""
+        accumulate = self.trainer.accumulate
+        if accumulate == 1:
+            return 1
+        rows = _batch_rows(block, self.feed)
+        if rows is None:
+            raise UsageError("accumulate cuts a batch by its rows: all its arrays need the same leading length.")
+        self.most_rows = max(self.most_rows, rows)
+        if rows == self.most_rows and rows % accumulate:
+            raise UsageError(f"accumulate={accumulate} does not divide a batch of {rows} rows. Take one that does.")
+        return math.gcd(accumulate, rows)
 
     def validate_stream(self, launched: Launched) -> dict[str, float]:
         """After an epoch's last block: the mean over the batches of a validation stream, if there is one."""

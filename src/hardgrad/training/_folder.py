@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -15,6 +16,11 @@ import jax
 from ..core import CheckpointError, UsageError, dumps
 from ._record import EpochRecord
 from ._storage import disk_errors, temporary, write_text
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover
+    fcntl = None  # type: ignore[assignment]
 
 
 class RunFolder:
@@ -38,16 +44,53 @@ class RunFolder:
         with disk_errors(folder.path):
             if folder.path.exists() and not folder.path.is_dir():
                 raise UsageError(f"{folder.path} is a file. Give a folder that does not exist yet.")
-            held = {p.name for p in folder.path.iterdir()} if folder.path.is_dir() else set()
+            if folder.path.is_dir():
+                folder.check_unused()
             folder.path.mkdir(parents=True, exist_ok=True)
-        if folder.config_path.name in held:
+        return folder
+
+    def check_unused(self) -> None:
+        """Raise `UsageError` if the folder holds anything but a run that never finished an epoch."""
+        found = {p.name for p in self.path.iterdir()}
+        if self.config_path.name in found and self._has_done_something():
             raise UsageError(
-                f"{folder.path} already holds a run, which stays untouched. Resume it (hardgrad resume {folder.path}; "
+                f"{self.path} already holds a run, which stays untouched. Resume it (hardgrad resume {self.path}; "
                 "in Python: fit(..., resume=True)), or give another folder."
             )
-        if held - {temporary(folder.config_path).name}:  # all that a run killed in its first moment leaves
-            raise UsageError(f"{folder.path} already holds files, which stay untouched. Give another folder.")
-        return folder
+        if found - {p.name for p in self._first_files()}:
+            raise UsageError(f"{self.path} already holds files, which stay untouched. Give another folder.")
+
+    def _first_files(self) -> tuple[Path, ...]:
+        """All that there is before the first epoch is finished."""
+        return self.config_path, temporary(self.config_path), self.telemetry_path
+
+    def _has_done_something(self) -> bool:
+        if self.result_path.exists() or self.checkpoints_path.exists():
+            return True
+        try:
+            return any(record.get("kind") == "epoch_end" for record in self.telemetry())
+        except UsageError:  # damaged: who knows
+            return True
+
+    def begin_anew(self) -> None:
+        """Take away what a run has left that never finished an epoch."""
+        self.check_unused()
+        for path in self._first_files():
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder to this process for the while; a process that dies lets go of it.
+
+        Raises:
+            UsageError: another process trains in it.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            _lock(descriptor, self.path)
+            yield
+        finally:
+            os.close(descriptor)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
@@ -133,6 +176,15 @@ class RunFolder:
                     raise UsageError(f"{self.telemetry_path}, line {count} is damaged: it is no record.")
                 yield record
 
+    def sync_telemetry(self) -> None:
+        """Have the disk hold all telemetry so far, so that no checkpoint outlives the records before it."""
+        if self.telemetry_path.is_file():
+            descriptor = os.open(self.telemetry_path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
     def records(self) -> Iterator[EpochRecord]:
         """The record of every epoch told of in the telemetry, in order.
 
@@ -161,6 +213,19 @@ class RunFolder:
             else "Delete that folder to begin the run again from its first epoch."
         )
         return CheckpointError(f"{error} {way_out}")
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    if fcntl is None:  # not a POSIX system: nothing is locked
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"another process is training in {path}. Wait for it, or stop it, or give another folder."
+        ) from None
+    except OSError:  # a file system without locks
+        return
 
 
 def environment() -> dict[str, str]:

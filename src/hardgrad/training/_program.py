@@ -8,6 +8,7 @@ passed in. All outputs leave in one flat vector a dtype: a transfer costs more t
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import weakref
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpy.typing import NDArray
 
-from ..core import Loss, Params, float_dtype, named_key
+from ..core import Loss, Params, UsageError, float_dtype, named_key
 from ._method import AbstractMethod
 from ._step import Recorder, StepOutput, TrainState, evaluate, train_step
 
@@ -160,6 +161,8 @@ def control_kinds(controls: list[dict[str, Any]], static: frozenset[str]) -> tup
 
     def kind(name: str) -> str:
         types = {type(step[name]) for step in controls}
+        for odd in (t for t in types if not issubclass(t, numbers.Number) and not hasattr(t, "__float__")):
+            raise UsageError(f"the schedule '{name}' must return a number, got {odd.__name__}.")
         return "bool" if types == {bool} else "int" if types <= {bool, int} else "float"
 
     if all(step is controls[0] for step in controls):  # an epoch of the same controls: look once

@@ -40,7 +40,8 @@ class Run:
         epoch: epochs finished.
         step: optimiser steps done.
         skipped: steps left out because something was not finite.
-        evaluations: evaluations of the objective, validation and backward passes not counted.
+        evaluations: evaluations of the objective by the method's contract; validation, backward passes and an
+            optimiser's line searches are not counted.
         seconds: time spent training, earlier sessions of a resumed run included.
         stop_reason: why it is to stop after this epoch, or None.
         resumed: whether it began from a checkpoint.
@@ -103,7 +104,8 @@ class FitResult:
         epochs: epochs finished.
         steps: optimiser steps done.
         skipped: steps left out because something was not finite.
-        evaluations: evaluations of the objective, validation and backward passes not counted.
+        evaluations: evaluations of the objective by the method's contract; validation, backward passes and an
+            optimiser's line searches are not counted.
         seconds: time spent training.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import Params, black_box_failure, count_parameters
+from ..core import Params, UsageError, black_box_failure, count_parameters
 from ._data import Stream
 from ._dispatch import Dispatcher, Launched
 from ._job import Job, Settings
@@ -27,6 +27,9 @@ from .callbacks._base import CallbackList
 from .callbacks._checkpoints import load_newest
 
 _DONATE_ABOVE = 2**20  # bytes of parameters; below, a copy costs less than giving up the old buffers
+
+
+Conclude = Callable[[FitResult], Mapping[str, Any]]
 
 
 class Session:
@@ -49,10 +52,14 @@ class Session:
         self.run = Run(job.epochs, job.seed, None, job.rest, Flat.of(state), donates=donates)
         self.callbacks = CallbackList([])
         self.history = History()
+        self.streak_ended_it = False
 
-    def fit(self, *, resume: bool) -> FitResult:
+    def fit(self, *, resume: bool, conclude: Conclude | None = None) -> FitResult:
+        """Train; `conclude` says what result.json is to hold besides."""
         run = self.run
         saved = load_newest(run) if resume else None
+        if run.epoch > run.epochs:
+            raise UsageError(f"the run has done {run.epoch} epochs already: give epochs={run.epoch} or more.")
         self._assemble_callbacks()
         if isinstance(self.feed, Stream):
             self.feed.skip_to(run.step)
@@ -70,6 +77,7 @@ class Session:
                 run.seconds = before + time.monotonic() - started
                 if diverged:  # the epoch is told of, but not finished and so not saved
                     status = Status.DIVERGED
+                    self.streak_ended_it = True
                     self.callbacks.call("on_epoch_end", run, record)
                     break
                 run.epoch += 1
@@ -77,6 +85,8 @@ class Session:
                 self.callbacks.call("on_epoch_end", run, record)
                 if run.stop_reason is not None:
                     status = Status.STOPPED
+            if run.step and run.skipped == run.step:
+                status = Status.DIVERGED
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
             run.between_epochs = False  # some callbacks may not have heard of the epoch: what is saved is saved
@@ -91,7 +101,8 @@ class Session:
         result = self._result(status)
         try:
             if run.folder is not None:
-                run.folder.write_json(run.folder.result_path, result.summary())
+                content = {**result.summary(), **(conclude(result) if conclude else {})}
+                run.folder.write_json(run.folder.result_path, content)
         finally:
             self.callbacks.call_all("on_run_end", run, result)
         return result
@@ -114,7 +125,11 @@ class Session:
         reasons = {
             Status.COMPLETED: f"all {run.epochs} epochs done",
             Status.STOPPED: run.stop_reason or "",
-            Status.DIVERGED: f"{self.trainer.max_nonfinite} steps in a row were not finite, in epoch {run.epoch}",
+            Status.DIVERGED: (
+                f"{self.trainer.max_nonfinite} steps in a row were not finite, in epoch {run.epoch}"
+                if self.streak_ended_it
+                else "no step was finite"
+            ),
             Status.INTERRUPTED: f"interrupted in epoch {run.epoch}",
         }
         best = next((c for c in self.callbacks.callbacks if isinstance(c, Best)), None)

@@ -25,7 +25,7 @@ import safetensors.numpy
 from jaxtyping import PyTree
 from numpy.typing import NDArray
 
-from ..core import CheckpointError, UsageError, dumps, named_leaves
+from ..core import CheckpointError, DamagedCheckpointError, UsageError, dumps, named_leaves
 
 SCHEMA, VERSION = "hardgrad.checkpoint", 1
 _ARRAYS, _MANIFEST = "arrays.safetensors", "manifest.json"
@@ -45,14 +45,15 @@ _NATIVE = {
 }
 _REFUSED = {
     errno.EACCES,
+    errno.EEXIST,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
     errno.EPERM,
     errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.EINVAL,
 }
 _MANIFEST_LIMIT = 64 * 2**20
 
@@ -165,9 +166,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path} is larger than any manifest of ours; it is not a checkpoint.")
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no checkpoint: {_MANIFEST} is missing.") from None
+        raise DamagedCheckpointError(f"{folder} holds no checkpoint: {_MANIFEST} is missing.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}).") from error
+        raise DamagedCheckpointError(f"{path} is damaged ({error}).") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise CheckpointError(f"{path} is not a checkpoint of hardgrad.")
     if manifest.get("version") != VERSION:
@@ -176,7 +177,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "Install the hardgrad that wrote it."
         )
     if not isinstance(manifest.get("arrays"), dict) or not isinstance(manifest.get("meta"), dict):
-        raise CheckpointError(f"{path} is damaged: its list of arrays is missing.")
+        raise DamagedCheckpointError(f"{path} is damaged: its list of arrays is missing.")
     return manifest
 
 
@@ -200,16 +201,16 @@ def load_tree(folder: Path, like: PyTree) -> PyTree:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} is damaged: {_ARRAYS} is missing.") from None
+        raise DamagedCheckpointError(f"{folder} is damaged: {_ARRAYS} is missing.") from None
     if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
-        raise CheckpointError(f"{path} is damaged: {len(data)} bytes that do not match the manifest's checksum.")
+        raise DamagedCheckpointError(f"{path} is damaged: {len(data)} bytes that do not match the manifest's checksum.")
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}).") from error
+        raise DamagedCheckpointError(f"{path} is damaged ({error}).") from error
     for name, (array, _) in wanted.items():
         if name not in arrays or arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
-            raise CheckpointError(f"{path} is damaged: '{name}' differs from what the manifest says of it.")
+            raise DamagedCheckpointError(f"{path} is damaged: '{name}' differs from what the manifest says of it.")
     leaves = [_from_numpy(arrays[name], leaf) for name, leaf in named_leaves(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -22,7 +22,9 @@ from ..core import (
     Objective,
     RunError,
     UsageError,
+    dumps,
     split_parameters,
+    whole_number,
 )
 from ..schedules import Plan
 from ._data import Feed, InMemory, Stream, as_feed
@@ -30,9 +32,10 @@ from ._folder import RunFolder, environment
 from ._job import Job
 from ._method import AbstractMethod
 from ._record import Reducer, check_reducers
-from ._run import FitResult, Status
+from ._run import FitResult, Run, Status
 from ._session import Session
 from ._step import Recorder
+from ._storage import write_text
 from .callbacks import Best, Callback
 from .callbacks._base import CallbackList
 
@@ -50,7 +53,8 @@ class Trainer:
             and `Checkpoints`, yours if you give one, else the defaults.
         precision: ``"bfloat16"`` or ``"float16"``: arithmetic of the model in that dtype, parameters
             kept as they are, float16 with a loss scale that adapts. None leaves arithmetic alone.
-        accumulate: cut every batch into so many microbatches, to save memory.
+        accumulate: cut every batch into so many microbatches, to save memory. It must divide a batch's rows;
+            a shorter last batch is cut into as many as divide it.
         steps_per_dispatch: most steps sent to the device at once; None sends an epoch.
         max_nonfinite: stop after so many non-finite steps in a row.
         reduce: how an epoch's steps become one number, by metric: ``{"reward": "max"}``. The mean else.
@@ -110,14 +114,19 @@ class Trainer:
         resume: bool = False,
         trainable: PyTree | None = None,
         settings: Mapping[str, Any] | None = None,
+        conclude: Callable[[FitResult], Mapping[str, Any]] | None = None,
         throw: bool = False,
     ) -> FitResult:
         """Train a model.
 
         Args:
             model: any pytree; its inexact arrays are trained.
-            objective: ``objective(model, batch, controls, key) -> (loss, metrics)``.
-            data: arrays (held in memory), an iterable of batches, or an `InMemory` or `Stream`.
+            objective: ``objective(model, batch, controls, key) -> (loss, metrics)``. It is compiled, and
+                compiled once for all runs: like under `jax.jit`, a variable or attribute it reads counts as
+                it was then. What changes goes in through batch and controls, or as an array of an
+                Equinox module.
+            data: a pytree of arrays (held in memory), an iterator or loader of batches, or an `InMemory` or
+                `Stream`. A list counts as a pytree: give a list of batches as ``Stream(batches)``.
             epochs: how many, at least 0.
             validation: data evaluated after every epoch, under the names ``val_...``.
             batch_size: rows a step, for arrays; None gives them whole to every step.
@@ -127,18 +136,20 @@ class Trainer:
                 The same arguments must be given again.
             trainable: which inexact arrays to train: an Equinox filter specification.
             settings: anything JSON can hold, kept in the run's config.json.
+            conclude: what result.json is to hold besides, from the result.
             throw: raise if the run diverged, instead of saying so in the result.
 
         Raises:
             UsageError: an argument out of range, data not finite, a run folder in use.
             RunError: with `throw`, if too many steps in a row were not finite.
         """
-        if not isinstance(epochs, int) or epochs < 0:
-            raise UsageError(f"epochs must be a whole number, at least 0; got {epochs!r}.")
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise UsageError(f"seed must be a whole number from 0 to 2^32 - 1; got {seed!r}.")
+        epochs = whole_number("epochs", epochs, least=0)
+        seed = whole_number("seed", seed, least=0, most=2**32 - 1)
         feed = as_feed(data, batch_size=batch_size)
-        held_out = None if validation is None else as_feed(validation, batch_size=_validation_batch(validation, feed))
+        held_out = None
+        if validation is not None:
+            rows = _validation_batch(validation, feed)
+            held_out = as_feed(validation, batch_size=rows, what="the validation data")
         params, rest = split_parameters(model, trainable)
         if not jax.tree.leaves(params):
             raise UsageError(
@@ -148,17 +159,33 @@ class Trainer:
         session.dispatcher.warn_of_many_programs()
         if resume and run is None:
             raise UsageError("resume=True needs the folder of the run: fit(..., run='runs/name', resume=True).")
-        if run is not None and resume:
-            session.run.folder = RunFolder.open(run)
-        elif run is not None:
-            config = {**self._config(feed, epochs, seed), "settings": dict(settings or {})}
-            session.run.folder = RunFolder.create(run)
-            session.run.folder.write_json(session.run.folder.config_path, config)
-        with jax.disable_jit() if self.execution == "eager" else contextlib.nullcontext():
-            result = session.fit(resume=resume)
+        config = {**self._config(feed, epochs, seed), "settings": dict(settings or {})}
+        with (
+            self._in_folder(session.run, run, config, resume=resume),
+            jax.disable_jit() if self.execution == "eager" else contextlib.nullcontext(),
+        ):
+            result = session.fit(resume=resume, conclude=conclude)
         if throw and result.status is Status.DIVERGED:
             raise RunError(f"the run diverged: {result.reason}.")
         return result
+
+    @contextlib.contextmanager
+    def _in_folder(
+        self, state: Run, path: str | os.PathLike[str] | None, config: dict[str, Any], *, resume: bool
+    ) -> Iterator[None]:
+        """Give the run its folder, if it has one, and keep others out of it for the while."""
+        if path is None:
+            yield
+            return
+        text = _as_json(config)
+        state.folder = folder = RunFolder.open(path) if resume else RunFolder.create(path)
+        with folder.held():
+            if resume:
+                _check_same(folder, config)
+            else:
+                folder.begin_anew()  # checked once more: another may have come first
+                write_text(folder.config_path, text)
+            yield
 
     def _config(self, feed: Feed, epochs: int, seed: int) -> dict[str, Any]:
         return {
@@ -175,6 +202,22 @@ class Trainer:
             "max_nonfinite": self.max_nonfinite,
             "environment": environment(),
         }
+
+
+def _as_json(config: dict[str, Any]) -> str:
+    try:
+        return dumps(config, indent=2) + "\n"
+    except TypeError as error:
+        raise UsageError(f"settings must be what JSON can hold: {error}.") from error
+
+
+def _check_same(folder: RunFolder, config: dict[str, Any]) -> None:
+    """Refuse to resume with other settings than those whose change would go unnoticed."""
+    before = folder.read_json(folder.config_path)
+    for name in ("batch_size", "accumulate", "precision"):
+        was = before.get(name) if isinstance(before, dict) else None
+        if was != config[name]:
+            raise UsageError(f"{folder.path} was begun with {name}={was!r}; resume it with that, not {config[name]!r}.")
 
 
 def _text(schedule: Any) -> str:

@@ -15,8 +15,10 @@ import numpy as np
 
 from ..core import UsageError
 from ..training import EpochRecord, FitResult, Run, RunFolder
+from ..training._storage import disk_errors
 from ..training.callbacks import Callback
 from ._config import from_json
+from ._recipe import Conclusion
 from ._registry import find
 
 
@@ -76,8 +78,14 @@ def launch(
     config = recipe.config() if config is None else config
     if not isinstance(config, recipe.config):
         raise UsageError(f"the recipe '{name}' takes a {recipe.config.__qualname__}, got {config!r}.")
-    path = next_run(name) if run is None else Path(run)
-    return _run(name, config, path, callbacks, resume=False)
+    if run is not None:
+        return _run(name, config, Path(run), callbacks, resume=False)
+    path = reserve_run(name)
+    try:
+        return _run(name, config, path, callbacks, resume=False)
+    finally:
+        if path.is_dir() and not any(path.iterdir()):  # it came to nothing
+            path.rmdir()
 
 
 def resume(run: str | os.PathLike[str], *, callbacks: Sequence[Callback] = ()) -> Launched:
@@ -107,13 +115,29 @@ def recipe_of(folder: RunFolder) -> tuple[str, Any]:
     return name, config
 
 
-def next_run(name: str, *, root: Path = Path("runs")) -> Path:
-    """The first of ``runs/NAME-001``, ``runs/NAME-002``, … that does not exist."""
-    return next(p for i in itertools.count(1) if not (p := root / f"{name}-{i:03d}").exists())
+def reserve_run(name: str, *, root: Path = Path("runs")) -> Path:
+    """Make the first of ``runs/NAME-001``, ``runs/NAME-002``, … that does not exist, and nobody else can."""
+    with disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        for i in itertools.count(1):
+            path = root / f"{name}-{i:03d}"
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    raise AssertionError  # the count has no end
 
 
 def _run(name: str, config: Any, path: Path, callbacks: Sequence[Callback], *, resume: bool) -> Launched:
     recipe = find(name).load()
+    kept: list[tuple[Conclusion, dict[str, Any]]] = []
+
+    def conclude(result: FitResult) -> dict[str, Any]:
+        with np.errstate(all="ignore"):  # a diverged run's metrics are not finite, and say so themselves
+            conclusion = experiment.conclude(result)
+        content = {"recipe": name, **conclusion.result}
+        kept.append((conclusion, {**result.summary(), **content}))
+        return content
+
     with float64() if recipe.float64 else contextlib.nullcontext():
         experiment = recipe.experiment(config)
         trainer = dataclasses.replace(experiment.trainer, callbacks=(*experiment.trainer.callbacks, *callbacks))
@@ -128,13 +152,10 @@ def _run(name: str, config: Any, path: Path, callbacks: Sequence[Callback], *, r
             run=path,
             resume=resume,
             settings={"recipe": name, "config": dataclasses.asdict(config)},
+            conclude=conclude,
         )
-        with np.errstate(all="ignore"):  # a diverged run's metrics are not finite, and say so themselves
-            conclusion = experiment.conclude(result)
-    folder = RunFolder.open(path)
-    merged = {**result.summary(), "recipe": name, **conclusion.result}
-    folder.write_json(folder.result_path, merged)
-    return Launched(folder, result, merged, conclusion.lines)
+    conclusion, content = kept[-1]
+    return Launched(RunFolder.open(path), result, content, conclusion.lines)
 
 
 @contextlib.contextmanager

@@ -439,7 +439,8 @@ def _closing_lines(config: Config, content: dict[str, Any], best: dict[str, Any]
             f"Early stopping activated at epoch {content['early_stopped_at']}{frozen}. "
             f"Best total={best['total']:.6f} (epoch {best['epoch']})."
         )
-    lines += ["", "Best parameters saved at: {run}/best/best_params.json"]
+    if best is not None:
+        lines += ["", "Best parameters saved at: {run}/best/best_params.json"]
     lines += ["", f"=== Final metrics (channel {config.metric_channel}) ==="]
     lines += [f"{'SMAPE:':<12}{metrics['smape']:.6f} %", f"{'RMSE:':<12}{metrics['rmse']:.6f}"]
     lines += [

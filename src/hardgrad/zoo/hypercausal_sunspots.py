@@ -228,9 +228,9 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
             "year": known.year[test].tolist(),
             "truth": (known.scale * truth[test]).tolist(),
             "autoregression": (known.scale * autoregression[test]).tolist(),
-            "hypercausal": (known.scale * states.mean(axis=0)[test]).tolist(),
-            "low": (known.scale * fan.min(axis=(0, 1))[test]).tolist(),
-            "high": (known.scale * fan.max(axis=(0, 1))[test]).tolist(),
+            "hypercausal": (known.scale * states[0, test]).tolist(),
+            "low": (known.scale * fan[0].min(axis=0)[test]).tolist(),
+            "high": (known.scale * fan[0].max(axis=0)[test]).tolist(),
         },
     }
     return Conclusion(content, tuple(_lines(config, table, content["test_years"])))
@@ -256,7 +256,7 @@ def _lines(config: Config, table: dict[str, dict[str, float]], test_years: Any) 
     order = f"autoregression of {config.lags} lags"
     return [
         f"Test years {test_years[0]} to {test_years[1]}, one year ahead, in sunspots; "
-        f"fans widened to hold {100 * config.coverage:.0f} %",
+        f"fans hold {100 * config.coverage:.0f} % of training years",
         f"{'':<28}{'RMSE':>7}{'':<8}{'inside':>10}{'width':>11}",
         row("persistence", "persistence"),
         row(order, "autoregression"),
@@ -293,7 +293,7 @@ def figures(folder: RunFolder) -> Mapping[str, Any]:
     axis.set_ylabel("sunspot number")
     axis.legend(ncols=4, frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axis.spines[["top", "right"]].set_visible(False)
-    return {"Test years, one year ahead": figure}
+    return {"Test years, one year ahead, by the first of the chains": figure}
 
 
 RECIPE = Recipe(

@@ -7,7 +7,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...core import CheckpointError, UsageError
+from ...core import CheckpointError, DamagedCheckpointError, UsageError
 from .._program import Flat
 from .._storage import load_tree, read_manifest, save_tree
 from ._base import Callback, CallbackList
@@ -73,6 +73,7 @@ class Checkpoints(Callback):
         for callback in self._others.callbacks:
             if isinstance(callback, Best):
                 callback.write(run)
+        run.folder.sync_telemetry()
         meta = {
             "epoch": run.epoch,
             "epochs": run.epochs,
@@ -111,9 +112,9 @@ def load_newest(run: Run) -> dict[str, Any] | None:
         seed, run.epoch, run.step = int(meta["seed"]), int(meta["epoch"]), int(meta["step"])
         run.skipped, run.evaluations = int(meta["skipped"]), int(meta["evaluations"])
         run.seconds, run.stop_reason = float(meta["seconds"]), meta["stop_reason"]
-    except CheckpointError as error:
-        if "damaged" in str(error) or "missing" in str(error):
-            raise run.folder.damaged_checkpoint(newest, error) from error
+    except DamagedCheckpointError as error:
+        raise run.folder.damaged_checkpoint(newest, error) from error
+    except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         message = f"the manifest of {newest} is damaged ({type(error).__name__}: {error})."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from ...core import CheckpointError
 from .._record import EpochRecord
 from ._base import Callback
 
@@ -28,6 +29,17 @@ class History(Callback):
         self.records = []
         if run.resumed and run.folder is not None:
             self.records = [record for record in run.folder.records() if record.epoch < run.epoch]
+            self._check_whole(run)
+
+    def _check_whole(self, run: Run) -> None:
+        epochs = [record.epoch for record in self.records]
+        if epochs == list(range(run.epoch)) or run.folder is None:
+            return
+        good = next((n for n, epoch in enumerate(epochs) if n != epoch), len(epochs))
+        raise CheckpointError(
+            f"{run.folder.telemetry_path} holds the epochs before {good} and lacks later ones of the {run.epoch} that "
+            f"the checkpoint has seen. Put it back, or delete the checkpoints after {good:06d} to resume from there."
+        )
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Keep it."""

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import equinox as eqx
 
-from ...core import CheckpointError, Params, UsageError, count_parameters, did_you_mean, dumps, named_leaves, number
+from ...core import (
+    CheckpointError,
+    Params,
+    UsageError,
+    count_parameters,
+    did_you_mean,
+    dumps,
+    named_leaves,
+    number,
+    whole_number,
+)
 from .._program import Flat
 from .._record import EpochRecord
 from .._storage import load_tree, save_tree
@@ -62,9 +72,7 @@ class EarlyStopping(Callback):
 
     def __init__(self, metric: str, mode: Mode, *, patience: int):
         _check_mode(mode)
-        if patience < 0:
-            raise UsageError(f"patience must not be negative, got {patience}.")
-        self.metric, self.mode, self.patience = metric, mode, patience
+        self.metric, self.mode, self.patience = metric, mode, whole_number("patience", patience, least=0)
         self.best: float | None = None
         self.bad = 0
 
