@@ -15,7 +15,6 @@ this config as JSON, under the names below or those of the published configurati
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import field
@@ -46,7 +45,6 @@ from ..hypercausal import (
 )
 from ..schedules import DecayByDepthAndEpoch, FreezeAfterChange, LinearDepth, Plan, ThresholdByDepth
 from ..training import (
-    EpochRecord,
     FitResult,
     GradientMethod,
     Outcome,
@@ -59,6 +57,7 @@ from ..training.callbacks import Best, EarlyStopping
 from ._choices import EstimatorName, make_estimator
 from ._config import alias, check_range
 from ._hypercausal_figures import futures_figure, parameters_figure
+from ._hypercausal_published import closing_lines, epoch_as_published, epoch_line, parameters
 from ._launch import EpochLines, recipe_of
 from ._recipe import Conclusion, Experiment, Recipe
 
@@ -294,7 +293,7 @@ def experiment(config: Config) -> Experiment:
         method,
         plan=plan(config),
         callbacks=[
-            EpochLines(epoch_line(config)),
+            EpochLines(epoch_line(len(config.nodes))),
             EarlyStopping("val_loss", "min", patience=config.patience),
             Best("val_loss", "min", describe=parameters),
         ],
@@ -333,68 +332,6 @@ def _flat(params: Params) -> jax.Array:
     return jnp.stack([jnp.reshape(leaf, ()) for leaf in jax.tree.leaves(params)])
 
 
-def _names(count: int) -> list[str]:
-    """The published names of 2N parameters: b0_w, b0_b, b1_w, …"""
-    return [f"b{i // 2}_{'wb'[i % 2]}" for i in range(count)]
-
-
-def parameters(model: Any) -> dict[str, float]:
-    """The parameters under their published names."""
-    leaves = [float(leaf) for leaf in jax.tree.leaves(split_parameters(model)[0])]
-    return dict(zip(_names(len(leaves)), leaves, strict=True))
-
-
-def epoch_line(config: Config) -> Any:
-    """The published line of an epoch."""
-
-    def line(record: EpochRecord) -> str:
-        depths = [record.controls["depth"]] * len(config.nodes)
-        rates = f"lr_eff={record.controls['learning_rate']:.3e} eps_eff={record.controls['eps']:.3e}"
-        m = record.metrics
-        if record.frozen:
-            text = f"[Epoch {record.epoch}] FREEZE depth={depths} total={m['loss']:.6f} {rates}"
-        else:
-            text = (
-                f"[Epoch {record.epoch}] total_before={m['loss']:.6f} total_after={m['val_loss']:.6f} "
-                f"depth={depths} {rates} ||g||_before={m['gradient_norm']:.3e} ||g||_after={m['clipped_norm']:.3e}"
-            )
-        return text
-
-    return line
-
-
-def _terms(metrics: Mapping[str, float], prefix: str = "") -> dict[str, float]:
-    terms = {name: metrics[prefix + name] for name in ("task", "cons", "coh")}
-    return {**terms, "total": metrics[prefix + "loss"]}
-
-
-def epoch_as_published(config: Config, record: EpochRecord) -> dict[str, Any]:
-    """An epoch at full precision, under the published names."""
-    names = _names(2 * len(config.nodes))
-    before = _terms(record.metrics)
-    epoch: dict[str, Any] = {
-        "epoch": record.epoch,
-        "depths": [record.controls["depth"]] * len(config.nodes),
-        "lr_eff": record.controls["learning_rate"],
-        "eps_eff": record.controls["eps"],
-        "freeze": record.frozen,
-        "before": before,
-        "after": before if record.frozen else _terms(record.metrics, "val_"),
-    }
-    if not record.frozen:
-        raw = record.arrays["gradient"][0]
-        norm, limit = record.metrics["gradient_norm"], record.controls["max_norm"]
-        clipped = raw if norm <= limit else raw * (limit / norm)
-        epoch |= {
-            "grads_raw": dict(zip(names, raw.tolist(), strict=True)),
-            "grads_clipped": dict(zip(names, clipped.tolist(), strict=True)),
-            "grad_norm_before": norm,
-            "grad_norm_after": record.metrics["clipped_norm"],
-        }
-    epoch["params_after"] = dict(zip(names, record.arrays["parameters"][0].tolist(), strict=True))
-    return epoch
-
-
 def final_states(config: Config, model: Any, depth: int) -> NDArray[Any]:
     """The last node's states ``[time, channel]``, float64."""
     leaves = [float(leaf) for leaf in jax.tree.leaves(split_parameters(model)[0])]
@@ -404,7 +341,7 @@ def final_states(config: Config, model: Any, depth: int) -> NDArray[Any]:
 
 def conclude(config: Config, result: FitResult) -> Conclusion:
     """Metrics of the last parameters at the last depth, and the published summary."""
-    epochs = [epoch_as_published(config, record) for record in result.history]
+    epochs = [epoch_as_published(len(config.nodes), record) for record in result.history]
     depth = epochs[-1]["depths"][0] if epochs else config.depth_schedule.start
     states = final_states(config, result.model, depth)
     y, p = data(config)[1][:, config.metric_channel], states[:, config.metric_channel]
@@ -427,36 +364,7 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         "early_stopped_at": stopped,
         "final_states": states.tolist(),
     }
-    return Conclusion(content, tuple(_closing_lines(config, content, best)))
-
-
-def _closing_lines(config: Config, content: dict[str, Any], best: dict[str, Any] | None) -> list[str]:
-    metrics, epochs = content["metrics"], content["epochs"]
-    lines = []
-    if content["early_stopped_at"] is not None and best is not None:
-        frozen = " (freeze)" if epochs[-1]["freeze"] else ""
-        lines.append(
-            f"Early stopping activated at epoch {content['early_stopped_at']}{frozen}. "
-            f"Best total={best['total']:.6f} (epoch {best['epoch']})."
-        )
-    if best is not None:
-        lines += ["", "Best parameters saved at: {run}/best/best_params.json"]
-    lines += ["", f"=== Final metrics (channel {config.metric_channel}) ==="]
-    lines += [f"{'SMAPE:':<12}{metrics['smape']:.6f} %", f"{'RMSE:':<12}{metrics['rmse']:.6f}"]
-    lines += [
-        f"{'Overshoot:':<12}{metrics['overshoot']:.6f}",
-        f"{'Robustness:':<12}{metrics['robustness']:.6f}",
-    ]
-    lines += [
-        "",
-        f"Best epoch snapshot: {best}",
-        "",
-        "Telemetry JSONL → {run}/telemetry.jsonl",
-        "",
-        "Summary:",
-    ]
-    lines += json.dumps({"best": best, "metrics": metrics}, indent=2).splitlines()
-    return lines
+    return Conclusion(content, tuple(closing_lines(config.metric_channel, content, best)))
 
 
 def figures(folder: RunFolder) -> Mapping[str, Any]:
