@@ -63,6 +63,7 @@ def epoch_as_published(nodes: int, record: EpochRecord) -> dict[str, Any]:
     if not record.frozen:
         raw = record.arrays["gradient"][0]
         norm, limit = record.metrics["gradient_norm"], record.controls["max_norm"]
+        # Worked out again by the rule of `clip_by_global_norm`; its norm, below, is the recorded one.
         clipped = raw if norm <= limit else raw * (limit / norm)
         epoch |= {
             "grads_raw": dict(zip(labels, raw.tolist(), strict=True)),
