@@ -24,10 +24,12 @@ from ._objective import Loss as Loss
 from ._objective import LossFunction as LossFunction
 from ._objective import Metrics as Metrics
 from ._objective import Objective as Objective
+from ._objective import take_running as take_running
 from ._order import Contract as Contract
 from ._order import Order as Order
 from ._progress import Progress as Progress
 from ._trees import Params as Params
+from ._trees import Running as Running
 from ._trees import all_finite as all_finite
 from ._trees import cast_floats as cast_floats
 from ._trees import count_parameters as count_parameters
@@ -36,5 +38,6 @@ from ._trees import global_norm as global_norm
 from ._trees import leaf_names as leaf_names
 from ._trees import named_key as named_key
 from ._trees import named_leaves as named_leaves
+from ._trees import running_state as running_state
 from ._trees import split_parameters as split_parameters
 from ._trees import tree_select as tree_select

@@ -1,7 +1,8 @@
 """What is minimised: an objective, and an objective bound to a batch.
 
 An *objective* is a function ``objective(model, batch, controls, key) -> (loss, metrics)`` with a
-scalar loss and a flat dict of scalar metrics. The trainer binds it to the step's batch, controls
+scalar loss and a flat dict of scalar metrics; one whose model has running state returns the changed model
+as well. The trainer binds it to the step's batch, controls
 and key; what estimators and methods see is the bound `Loss`, a function of the parameters alone.
 
 Three things are done here once, for every method:
@@ -25,20 +26,26 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from ._controls import Controls
 from ._errors import UsageError
-from ._trees import Params, cast_floats, float_dtype
+from ._trees import Params, cast_floats, float_dtype, running_state
 
 Metrics = dict[str, Array]
 """Name to scalar array."""
 
+_RUNNING = "running state"  # it travels with the metrics, which every estimator hands on from the point itself
+
 
 @runtime_checkable
 class Objective(Protocol):
-    """``objective(model, batch, controls, key) -> (loss, metrics)``."""
+    """``objective(model, batch, controls, key) -> (loss, metrics)``, or ``(loss, metrics, model)``."""
 
     def __call__(
         self, model: Any, batch: Any, controls: Controls, key: Key[Array, ""], /
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """The scalar loss of `model` on `batch`, and a flat dict of scalars worth recording."""
+    ) -> tuple[Float[Array, ""], Metrics] | tuple[Float[Array, ""], Metrics, Any]:
+        """The scalar loss of `model` on `batch`, and a flat dict of scalars worth recording.
+
+        A model with `Running` state is returned third, with that state as it is to be after the step; of this
+        model only what stands in `Running` is read.
+        """
         ...
 
 
@@ -78,6 +85,7 @@ class Loss(eqx.Module):
         microbatches: how many microbatches the batch holds.
         compute_dtype: dtype of the model's arithmetic, or None to leave it alone.
         scale: the loss scale, a scalar, or None.
+        running: the model's running state, or None; it stands in for what `rest` holds of it.
     """
 
     objective: Any
@@ -88,10 +96,11 @@ class Loss(eqx.Module):
     microbatches: int = eqx.field(static=True, default=1)
     compute_dtype: Any = eqx.field(static=True, default=None)
     scale: Float[Array, ""] | None = None
+    running: PyTree = None
 
     def model(self, params: Params) -> PyTree:
         """The whole model with these parameters."""
-        return eqx.combine(params, self.rest)
+        return eqx.combine(params, self.rest) if self.running is None else eqx.combine(params, self.running, self.rest)
 
     def __call__(self, params: Params) -> tuple[Float[Array, ""], Metrics]:
         """The loss at `params` and the objective's metrics."""
@@ -110,21 +119,54 @@ def _single(params: Params, bound: tuple[Loss, PyTree, Any]) -> tuple[Array, Met
     model, controls = loss.model(params), loss.controls
     if loss.compute_dtype is not None:
         model, batch, controls = cast_floats((model, batch, dict(controls)), loss.compute_dtype)
-    value, metrics = _checked(loss.objective(model, batch, controls, key))
+        model = model if loss.running is None else eqx.combine(loss.running, model)
+    value, metrics, running = _checked(loss.objective(model, batch, controls, key))
     if loss.compute_dtype is not None:
         value, metrics = cast_floats((value, metrics), out_dtype)
     if loss.scale is not None:
         value = _multiply_cotangent(value, loss.scale)
+    if loss.running is not None:
+        metrics |= _running_metrics(running, loss.running)
     return value, metrics
 
 
-def _checked(result: Any) -> tuple[Array, Metrics]:
-    """What an objective returned, as arrays.
+def _running_metrics(model: PyTree, before: PyTree) -> Metrics:
+    """The running state of a returned model, by name.
+
+    Raises:
+        UsageError: it is not that of the model that was given, or none was returned.
+    """
+    after = running_state(model)
+    if _layout(after) != _layout(before):
+        raise UsageError(
+            "the model has running state: its objective must return (loss, metrics, model), the model as it was given "
+            "but for the values in Running."
+        )
+    leaves = jax.lax.stop_gradient(jax.tree.leaves(after))
+    return {f"{_RUNNING} {i}": jnp.asarray(leaf) for i, leaf in enumerate(leaves)}
+
+
+def _layout(tree: PyTree) -> Any:
+    return jax.tree.structure(tree), [leaf.shape for leaf in jax.tree.leaves(tree)]
+
+
+def take_running(metrics: Metrics, before: PyTree) -> tuple[Metrics, PyTree]:
+    """Metrics, and the running state that travels with them, of the dtypes it had before."""
+    if before is None:
+        return metrics, None
+    leaves, structure = jax.tree.flatten(before)
+    after = [metrics[f"{_RUNNING} {i}"].astype(leaf.dtype) for i, leaf in enumerate(leaves)]
+    shown = {name: value for name, value in metrics.items() if not name.startswith(_RUNNING)}
+    return shown, jax.tree.unflatten(structure, after)
+
+
+def _checked(result: Any) -> tuple[Array, Metrics, PyTree]:
+    """What an objective returned, as arrays, and the model it returned, if any.
 
     Raises:
         UsageError: it is not a scalar and a dict of scalars.
     """
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+    if not (isinstance(result, tuple) and len(result) in (2, 3) and isinstance(result[1], dict)):
         raise UsageError(
             "an objective must return (loss, metrics), metrics a dict of scalars, "
             f"got {type(result).__name__}. Without metrics: return loss, {{}}."
@@ -135,7 +177,7 @@ def _checked(result: Any) -> tuple[Array, Metrics]:
     for name, array in {"loss": value, **metrics}.items():
         if array.shape != ():
             raise UsageError(f"an objective's '{name}' must be a scalar, got shape {array.shape}. Take its mean.")
-    return value, metrics
+    return value, metrics, result[2] if len(result) == 3 else None
 
 
 def _mean_dtype(dtype: Any) -> Any:

@@ -21,8 +21,36 @@ def _is_array(x: Any) -> bool:
     return isinstance(x, jax.Array | np.ndarray | np.generic)
 
 
+class Running(eqx.Module):
+    """Arrays of a model that are its state, not its parameters: running statistics, for one.
+
+    They are never trained. An objective changes them by returning the changed model as its third result;
+    see `Objective`. Under mixed precision they keep their dtype.
+
+    Attributes:
+        value: any pytree of arrays.
+
+    Examples:
+        >>> split_parameters({"mean": Running(jnp.zeros(2)), "weight": jnp.ones(2)})[0]
+        {'mean': Running(value=None), 'weight': Array([1., 1.], dtype=float32)}
+    """
+
+    value: PyTree
+
+
+def _is_running(x: Any) -> bool:
+    return isinstance(x, Running)
+
+
+def running_state(model: PyTree) -> PyTree:
+    """The arrays inside `Running`, of the model's structure with None elsewhere; None if there are none."""
+    marks = jax.tree.map(_is_running, model, is_leaf=_is_running)
+    state = eqx.filter(eqx.filter(model, eqx.is_array), marks)
+    return state if jax.tree.leaves(state) else None
+
+
 def split_parameters(model: PyTree, trainable: PyTree | None = None) -> tuple[Params, PyTree]:
-    """Split a model into what is trained and the rest; `equinox.combine` undoes it.
+    """Split a model into what is trained and the rest; `equinox.combine` undoes it. `Running` is not trained.
 
     Args:
         model: any pytree.
@@ -32,7 +60,8 @@ def split_parameters(model: PyTree, trainable: PyTree | None = None) -> tuple[Pa
     Returns:
         ``(params, rest)``, of the model's structure with None where the other has the leaf.
     """
-    params, rest = eqx.partition(model, eqx.is_inexact_array)
+    trained = jax.tree.map(lambda x: eqx.is_inexact_array(x), model, is_leaf=_is_running)
+    params, rest = eqx.partition(model, trained)
     if trainable is None:
         return params, rest
     params, frozen = eqx.partition(params, trainable)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpy.typing import NDArray
 
-from ..core import Loss, Params, UsageError, float_dtype, named_key
+from ..core import Loss, UsageError, float_dtype, named_key
 from ._method import AbstractMethod
 from ._step import Recorder, StepOutput, TrainState, evaluate, train_step
 
@@ -147,13 +147,16 @@ class Program:
                 next_integer += 1
         return {**found, **dict(self.static_controls)}
 
-    def loss(self, values: PyTree, batch: PyTree, numbers: Any, key: Any, *, train: bool) -> Loss:
-        """The objective bound to a batch."""
+    def loss(
+        self, values: PyTree, batch: PyTree, numbers: Any, key: Any, running: PyTree = None, *, train: bool
+    ) -> Loss:
+        """The objective bound to a batch; `running` is the model's running state."""
         _, objective, rest = self.restore(values)
         microbatches = self.microbatches if train else 1
         if microbatches > 1:
             batch = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch)
-        return Loss(objective, rest, batch, self.named(numbers), key, microbatches, self.compute_dtype)
+        controls = self.named(numbers)
+        return Loss(objective, rest, batch, controls, key, microbatches, self.compute_dtype, running=running)
 
 
 def control_kinds(controls: list[dict[str, Any]], static: frozenset[str]) -> tuple[tuple[str, str], ...]:
@@ -286,22 +289,22 @@ def run_block(
     }
     if validation is not None:
         last = jax.tree.map(lambda x: x[-1], block["controls"])
-        out["validation"] = _validate(program, parts, final.params, validation.tree(), last, seed)
+        out["validation"] = _validate(program, parts, final, validation.tree(), last, seed)
     return Flat.of(final), Packed.pack(out)
 
 
 def _validate(
-    program: Program, values: PyTree, params: Params, arrays: PyTree, numbers: Any, seed: Any
+    program: Program, values: PyTree, state: TrainState, arrays: PyTree, numbers: Any, seed: Any
 ) -> dict[str, Array]:
     """Mean of loss and metrics over the rows of the validation data."""
     batch_size, key = program.validation_batch_size, named_key(jax.random.key(seed), "validation")
 
     def on(batch: PyTree) -> dict[str, Array]:
-        return evaluate(program.loss(values, batch, numbers, key, train=False), params)
+        return evaluate(program.loss(values, batch, numbers, key, state.running, train=False), state.params)
 
     if batch_size is None:
         return on(arrays)
-    wide = float_dtype(params)  # a mean of counts is no count
+    wide = float_dtype(state.params)  # a mean of counts is no count
     rows = jax.tree.leaves(arrays)[0].shape[0]
     whole = rows // batch_size
     cut = jax.tree.map(lambda a: a[: whole * batch_size].reshape(whole, batch_size, *a.shape[1:]), arrays)
@@ -321,8 +324,9 @@ run_donating = jax.jit(run_block, static_argnames="program", donate_argnames="st
 def evaluate_batch(program: Program, values: Flat, state: Flat, batch: PyTree, numbers: Any, seed: Any) -> Packed:
     """Loss and metrics on one batch of a validation stream."""
     key = named_key(jax.random.key(seed), "validation")
-    loss = program.loss(values.tree(), batch, numbers, key, train=False)
-    return Packed.pack({"validation": evaluate(loss, state.tree().params)})
+    train_state: TrainState = state.tree()
+    loss = program.loss(values.tree(), batch, numbers, key, train_state.running, train=False)
+    return Packed.pack({"validation": evaluate(loss, train_state.params)})
 
 
 evaluate_compiled = jax.jit(evaluate_batch, static_argnames="program")

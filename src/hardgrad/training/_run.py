@@ -78,7 +78,11 @@ class Run:
     @property
     def model(self) -> PyTree:
         """The present model."""
-        return eqx.combine(self.params, self.rest)
+        return self.model_with(self.state.learned)
+
+    def model_with(self, learned: PyTree) -> PyTree:
+        """The model with other parameters and running state: see `TrainState.learned`."""
+        return eqx.combine(learned, self.rest)
 
     def snapshot(self) -> Flat:
         """The present state, safe to keep: ``snapshot.tree()`` is a `TrainState`."""

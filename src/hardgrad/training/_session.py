@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import Params, UsageError, black_box_failure, count_parameters
+from ..core import Params, UsageError, black_box_failure, count_parameters, running_state
 from ._data import Stream
 from ._dispatch import Dispatcher, Launched
 from ._job import Job, Settings
@@ -44,7 +44,9 @@ class Session:
         self.trainer, self.feed, self.held_out = trainer, job.feed, job.held_out
         self.cost = trainer.method.contract.evaluations(count_parameters(job.params))
         scaled = trainer.precision == "float16"
-        state = eqx.filter_jit(initial_state)(trainer.method, job.params, np.uint32(job.seed), scaled=scaled)
+        state = eqx.filter_jit(initial_state)(
+            trainer.method, job.params, np.uint32(job.seed), running_state(job.rest), scaled=scaled
+        )
         donates = trainer.execution == "compiled" and _bytes(job.params) > _DONATE_ABOVE
         if donates:
             state = jax.tree.map(jnp.copy, state)  # the caller's own arrays are not ours to give away
@@ -138,7 +140,7 @@ class Session:
             status=status,
             reason=reasons[status],
             history=self.history.records,
-            best_model=None if best is None or best.params is None else eqx.combine(best.params, run.rest),
+            best_model=None if best is None or best.learned is None else run.model_with(best.learned),
             best=None if best is None else best.summary(),
             epochs=run.epoch,
             steps=run.step,

@@ -13,11 +13,23 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from ..core import Loss, Params, UsageError, all_finite, global_norm, named_key, tree_select
+from ..core import (
+    Loss,
+    Params,
+    UsageError,
+    all_finite,
+    global_norm,
+    named_key,
+    running_state,
+    split_parameters,
+    take_running,
+    tree_select,
+)
 from ._method import AbstractMethod, Outcome
 
 FREEZE = "freeze"
@@ -39,6 +51,7 @@ class TrainState(NamedTuple):
         streak: non-finite steps in a row, so far.
         loss_scale: the scale of float16 gradients; None in other precisions.
         since_growth: finite steps since the scale last changed; None with it.
+        running: the model's running state, of the model's structure; None for a model without.
     """
 
     params: Params
@@ -46,6 +59,17 @@ class TrainState(NamedTuple):
     streak: Int[Array, ""]
     loss_scale: Float[Array, ""] | None
     since_growth: Int[Array, ""] | None
+    running: PyTree = None
+
+    @property
+    def learned(self) -> PyTree:
+        """All of the model that training has changed: parameters and running state."""
+        return self.params if self.running is None else eqx.combine(self.params, self.running)
+
+    def with_learned(self, learned: PyTree) -> TrainState:
+        """This state with other parameters and running state."""
+        running = None if self.running is None else running_state(learned)
+        return self._replace(params=split_parameters(learned)[0], running=running)
 
 
 class StepOutput(NamedTuple):
@@ -68,7 +92,9 @@ class StepOutput(NamedTuple):
     arrays: dict[str, Array]
 
 
-def initial_state(method: AbstractMethod, params: Params, seed: Any, *, scaled: bool) -> TrainState:
+def initial_state(
+    method: AbstractMethod, params: Params, seed: Any, running: PyTree = None, *, scaled: bool
+) -> TrainState:
     """The state before the first step; `scaled` says whether gradients are float16's."""
     key = named_key(jax.random.key(seed), "init")
     # A dtype given by name makes it strong: a weak one would compile again after the first block.
@@ -79,6 +105,7 @@ def initial_state(method: AbstractMethod, params: Params, seed: Any, *, scaled: 
         streak=jnp.zeros((), jnp.int32),
         loss_scale=jnp.array(_LARGEST_SCALE, jnp.float32) if scaled else None,
         since_growth=jnp.zeros((), jnp.int32) if scaled else None,
+        running=jax.tree.map(strong, running),
     )
 
 
@@ -111,6 +138,8 @@ def train_step(
     """
     if state.loss_scale is not None:
         loss = dataclasses.replace(loss, scale=state.loss_scale)
+    if state.running is not None:
+        loss = dataclasses.replace(loss, running=state.running)
 
     @partial(jax.jit, inline=True)  # `hold` asks for the shape of what it returns: traced once, not twice
     def update(state: TrainState) -> tuple[Any, Any, Outcome]:
@@ -131,14 +160,17 @@ def train_step(
         params, method_state, outcome = update(state)
         gradient_finite = jnp.isfinite(global_norm(outcome.gradient))
 
-    finite = jnp.isfinite(outcome.loss) & gradient_finite & all_finite(params)
+    metrics, running = take_running(outcome.metrics, state.running)
+    outcome = outcome._replace(metrics=metrics)
+    finite = jnp.isfinite(outcome.loss) & gradient_finite & all_finite((params, running))
     params, method_state = tree_select(finite, (params, method_state), (state.params, state.method))
+    running = tree_select(finite & ~frozen, running, state.running)
     streak = jnp.where(finite, 0, state.streak + 1)
     loss_scale, since_growth = _adapt_scale(state.loss_scale, state.since_growth, finite)
     arrays = {} if record is None else record(params, outcome)
     scalars = _by_name(outcome.loss, outcome.metrics, taken=("loss", "skipped", *outcome.diagnostics))
     output = StepOutput(scalars, dict(outcome.diagnostics), finite, frozen, streak, arrays)
-    return TrainState(params, method_state, streak, loss_scale, since_growth), output
+    return TrainState(params, method_state, streak, loss_scale, since_growth, running), output
 
 
 def _not_computed(x: jax.ShapeDtypeStruct) -> Array:
@@ -147,7 +179,8 @@ def _not_computed(x: jax.ShapeDtypeStruct) -> Array:
 
 def evaluate(loss: Loss, params: Params) -> dict[str, Array]:
     """Loss and metrics at `params` by name, with nothing updated."""
-    return _by_name(*loss(params))
+    value, metrics = loss(params)
+    return _by_name(value, take_running(metrics, loss.running)[0])
 
 
 def _by_name(value: Array, metrics: dict[str, Array], *, taken: Iterable[str] = ("loss",)) -> dict[str, Array]:
