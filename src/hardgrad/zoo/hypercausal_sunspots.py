@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ..core import UsageError, control, require
 from ..hypercausal import Chain, HypercausalObjective, LinearProjector, Node, TanhCell, rmse
 from ..schedules import Cosine, Plan
-from ..training import FitResult, GradientMethod, RunFolder, Trainer, controlled
+from ..training import EnsembleObjective, FitResult, GradientMethod, RunFolder, Trainer, controlled, make_ensemble
 from ..training.callbacks import Best
 from ._choices import EstimatorName, make_estimator
 from ._config import check_range
@@ -133,16 +133,13 @@ def build(config: Config) -> Chain:
 
         return Chain([node(k) for k in jax.random.split(key, config.nodes)], branches=config.branches)
 
-    keys = jax.vmap(jax.random.key)(config.seed + jnp.arange(config.members))
-    chains: Chain = eqx.filter_vmap(member)(keys)
+    chains: Chain = make_ensemble(member, list(range(config.seed, config.seed + config.members)))
     return chains
 
 
-def objective(model: Chain, batch: Any, controls: Any, key: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+def objective() -> EnsembleObjective:
     """The mean over members: their gradients do not mix."""
-    single = HypercausalObjective(alpha=0.0, beta=1.0, consistency_weight=0.1, coherence_weight=0.0)
-    losses, terms = eqx.filter_vmap(lambda chain: single(chain, batch, controls, key))(model)
-    return jnp.mean(losses), {name: jnp.mean(term) for name, term in terms.items()}
+    return EnsembleObjective(HypercausalObjective(alpha=0.0, beta=1.0, consistency_weight=0.1, coherence_weight=0.0))
 
 
 def experiment(config: Config) -> Experiment:
@@ -158,7 +155,7 @@ def experiment(config: Config) -> Experiment:
     return Experiment(
         trainer=trainer,
         model=build(config),
-        objective=objective,
+        objective=objective(),
         data=data(config),
         epochs=config.epochs,
         seed=config.seed,
