@@ -38,6 +38,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "Plan",
         "Static",
         "ThresholdByDepth",
+        "UniformDraw",
         "Warmup",
     ),
     "training": (
@@ -55,17 +56,20 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "EarlyStopping",
         "History",
         "ProgressBar",
+        "StopBelow",
         "Telemetry",
         "TensorBoard",
     ),
 }
 _HOME = {name: package for package, names in _NAMES.items() for name in names}
-_PACKAGES = ("core", "estimators", "hypercausal", "report", "schedules", "training", "zoo")
+_PACKAGES = ("core", "estimators", "export", "hypercausal", "rational", "report", "schedules", "training", "zoo")
 
 if TYPE_CHECKING:
     from . import core as core
     from . import estimators as estimators
+    from . import export as export
     from . import hypercausal as hypercausal
+    from . import rational as rational
     from . import report as report
     from . import schedules as schedules
     from . import training as training
@@ -95,6 +99,7 @@ if TYPE_CHECKING:
     from .schedules import Plan as Plan
     from .schedules import Static as Static
     from .schedules import ThresholdByDepth as ThresholdByDepth
+    from .schedules import UniformDraw as UniformDraw
     from .schedules import Warmup as Warmup
     from .training import GradientMethod as GradientMethod
     from .training import InMemory as InMemory
@@ -108,6 +113,7 @@ if TYPE_CHECKING:
     from .training.callbacks import EarlyStopping as EarlyStopping
     from .training.callbacks import History as History
     from .training.callbacks import ProgressBar as ProgressBar
+    from .training.callbacks import StopBelow as StopBelow
     from .training.callbacks import Telemetry as Telemetry
     from .training.callbacks import TensorBoard as TensorBoard
 else:  # hidden from type checkers, which would otherwise accept any name

@@ -25,6 +25,7 @@ from hardgrad.training.callbacks import (
     EarlyStopping,
     History,
     ProgressBar,
+    StopBelow,
     Telemetry,
     TensorBoard,
 )
@@ -450,3 +451,50 @@ def test_a_snapshot_outlives_the_buffers_it_was_taken_from():
 def test_telemetry_needs_a_folder():
     assert fit(Trainer(METHOD, callbacks=[Telemetry()])).status is Status.COMPLETED
     assert jax.tree.leaves(fit().model)
+
+
+# -- a threshold -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "epochs"),
+    [
+        ([0.9, 0.9, 0.9, 0.99], 3, 3),
+        ([0.9, 0.96, 0.9, 0.9, 0.9], 3, 5),  # one good epoch resets the count
+        ([0.9, 0.9, 0.95, 0.9, 0.9], 3, None),  # the threshold itself is good enough
+        ([NAN, 0.99, NAN, NAN], 2, 4),  # NaN is not
+        ([0.9], 1, 1),
+    ],
+)
+def test_a_metric_that_stays_below(values, patience, epochs):
+    result = follow(values, [StopBelow("m", 0.95, patience=patience)])
+    assert result.epochs == (epochs or len(values))
+    assert result.status is (Status.COMPLETED if epochs is None else Status.STOPPED)
+    if epochs is not None:
+        assert result.reason == f"m has been below 0.95 for {patience} epochs"
+
+
+def test_the_count_survives_a_kill(tmp_path):
+    values = [0.9, 0.9, 0.9, 0.9, 0.9, 0.9]
+    spacing = [Checkpoints(spacing=0.0), StopBelow("m", 0.95, patience=4)]
+    table = jnp.asarray(values, jnp.float32)
+    plan = Plan(epoch=lambda p: p.epoch)
+    objective = lambda model, batch, controls, key: (
+        jnp.sum(model.weight**2),
+        {"m": batch[jnp.asarray(controls["epoch"], jnp.int32)]},
+    )
+    given = {"objective": objective, "data": InMemory(table), "run": tmp_path / "run"}
+    with pytest.raises(ZeroDivisionError):
+        fit(Trainer(METHOD, callbacks=[*spacing, Crash()], plan=plan), epochs=6, **given)
+    resumed = fit(Trainer(METHOD, callbacks=spacing, plan=plan), epochs=6, resume=True, **given)
+    assert resumed.status is Status.STOPPED
+    assert resumed.epochs == 4
+
+
+def test_thresholds_that_are_refused():
+    with pytest.raises(UsageError, match="threshold must be a number"):
+        StopBelow("m", NAN, patience=1)
+    with pytest.raises(UsageError, match="patience must be a whole number, at least 1"):
+        StopBelow("m", 0.5, patience=0)
+    with pytest.raises(UsageError, match=r"no metric 'los' to watch. Did you mean 'loss'\?"):
+        fit(Trainer(METHOD, callbacks=[StopBelow("los", 0.5, patience=1)]))

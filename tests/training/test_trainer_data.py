@@ -210,3 +210,46 @@ def test_the_model_of_another_precision_is_kept():
     result = fit(Trainer(GradientMethod(Autodiff(), optax.adam(0.05))), model=half, objective=objective, epochs=3)
     assert result.model.weight.dtype == jnp.bfloat16
     assert result.history[-1].metrics["loss"] < result.history[0].metrics["loss"]
+
+
+# -- an order of rows --------------------------------------------------------------------------------
+
+
+def test_an_order_decides_the_rows_of_each_epoch():
+    asked = []
+
+    def order(epoch, seed):
+        asked.append((epoch, seed))
+        return np.full(10, epoch)  # one row, again and again
+
+    x, y = rows()
+    result = fit(data=InMemory((x, y), batch_size=4, order=order), epochs=2, seed=3)
+    assert asked == [(0, 3), (1, 3)]
+    same_rows = [(x[[epoch] * n], y[[epoch] * n]) for epoch in range(2) for n in (4, 4, 2)]
+    close(result.model, fit(data=Stream(lambda epoch: same_rows[3 * epoch : 3 * epoch + 3]), epochs=2).model)
+
+
+def test_an_order_is_asked_when_callbacks_have_heard_of_the_epoch_before():
+    said = []
+
+    class Hears(hg.Callback):
+        def on_epoch_end(self, run, record):
+            said.append(("heard", record.epoch))
+
+    def order(epoch, seed):
+        said.append(("asked", epoch))
+        return np.arange(10)
+
+    fit(Trainer(METHOD, callbacks=[Hears()]), data=InMemory(rows(), batch_size=5, order=order), epochs=3)
+    assert said == [(what, epoch) for epoch in range(3) for what in ("asked", "heard")]
+
+
+@pytest.mark.parametrize("wrong", [np.arange(9), np.arange(10) - 1, np.arange(1, 11), np.arange(10.0)])
+def test_an_order_must_name_rows(wrong):
+    with pytest.raises(UsageError, match="an order of rows must be 10 whole numbers from 0 to 9"):
+        fit(data=InMemory(rows(), batch_size=5, order=lambda epoch, seed: wrong))
+
+
+def test_an_order_needs_a_batch_size():
+    with pytest.raises(UsageError, match="an order of rows needs a batch size"):
+        InMemory(rows(), order=lambda epoch, seed: np.arange(10))

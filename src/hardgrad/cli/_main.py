@@ -16,6 +16,7 @@ _COMMANDS = {
     "run": "run a recipe",
     "resume": "go on with a run that was stopped or killed",
     "report": "make the HTML report of a run",
+    "export": "make a bundle of a run's model, to use without its code",
 }
 
 _HELP = """\

@@ -34,6 +34,10 @@ class DamagedCheckpointError(CheckpointError):
     """A checkpoint can't be read: files are missing, cut short or changed."""
 
 
+class BundleError(UsageError):
+    """A bundle can't be made, or is missing, damaged, of a later version, or given inputs it was not made for."""
+
+
 class MissingExtraError(UsageError, ImportError):
     """An optional package is not installed; the message gives the install line."""
 

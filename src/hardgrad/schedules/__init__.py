@@ -12,3 +12,4 @@ from ._plan import Constant as Constant
 from ._plan import Plan as Plan
 from ._plan import Schedule as Schedule
 from ._plan import Static as Static
+from ._random import UniformDraw as UniformDraw

@@ -18,11 +18,11 @@ Unit = Literal["epoch", "step"]
 """What a curve counts."""
 
 
-def _count(progress: Progress, unit: Unit) -> int:
+def count_of(progress: Progress, unit: Unit) -> int:
     return progress.epoch if unit == "epoch" else progress.step
 
 
-def _check(over: int, unit: str) -> None:
+def check_curve(over: int, unit: str) -> None:
     if over < 0:
         raise UsageError(f"a schedule's length must not be negative, got {over}.")
     if unit not in ("epoch", "step"):
@@ -48,7 +48,7 @@ class LinearRamp:
     unit: Unit = "epoch"
 
     def __post_init__(self) -> None:
-        _check(self.over, self.unit)
+        check_curve(self.over, self.unit)
 
     @property
     def per_epoch(self) -> bool:
@@ -57,7 +57,7 @@ class LinearRamp:
 
     def __call__(self, progress: Progress) -> Number:
         """The value now."""
-        done = _count(progress, self.unit) - self.after
+        done = count_of(progress, self.unit) - self.after
         if done < 0:
             return self.start
         if done >= self.over:
@@ -81,7 +81,7 @@ class Warmup:
     unit: Unit = "step"
 
     def __post_init__(self) -> None:
-        _check(self.over, self.unit)
+        check_curve(self.over, self.unit)
 
     @property
     def per_epoch(self) -> bool:
@@ -90,7 +90,7 @@ class Warmup:
 
     def __call__(self, progress: Progress) -> Number:
         """The value now."""
-        return self.value * min(1.0, (_count(progress, self.unit) + 1) / max(1, self.over))
+        return self.value * min(1.0, (count_of(progress, self.unit) + 1) / max(1, self.over))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Cosine:
     unit: Unit = "epoch"
 
     def __post_init__(self) -> None:
-        _check(self.over, self.unit)
+        check_curve(self.over, self.unit)
 
     @property
     def per_epoch(self) -> bool:
@@ -122,7 +122,7 @@ class Cosine:
 
     def __call__(self, progress: Progress) -> Number:
         """The value now."""
-        ratio = min(1.0, _count(progress, self.unit) / max(1, self.over))
+        ratio = min(1.0, count_of(progress, self.unit) / max(1, self.over))
         return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * ratio)) / 2.0
 
 
@@ -137,14 +137,14 @@ class FromOptax:
     """
 
     def __init__(self, schedule: Any, *, unit: Unit = "step"):
-        _check(0, unit)
+        check_curve(0, unit)
         self.schedule, self.unit = schedule, unit
         self.per_epoch = unit == "epoch"
         self._table: NDArray[Any] | None = None
 
     def __call__(self, progress: Progress) -> Number:
         """The value now."""
-        count = _count(progress, self.unit)
+        count = count_of(progress, self.unit)
         total = progress.epochs if self.unit == "epoch" else progress.total_steps
         if total is None or count >= total:
             return float(self._evaluate(count))

@@ -3,6 +3,10 @@
 from . import callbacks as callbacks
 from ._data import InMemory as InMemory
 from ._data import Stream as Stream
+from ._ensemble import EnsembleObjective as EnsembleObjective
+from ._ensemble import make_ensemble as make_ensemble
+from ._ensemble import member as member
+from ._ensemble import over_members as over_members
 from ._folder import RunFolder as RunFolder
 from ._method import AbstractMethod as AbstractMethod
 from ._method import GradientMethod as GradientMethod

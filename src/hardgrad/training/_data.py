@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from ..core import UsageError, leaf_names, whole_number
 
+RowOrder = Callable[[int, int], NDArray[Any]]
+"""``order(epoch, seed) -> rows``."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Block:
@@ -78,10 +81,14 @@ class InMemory:
         keep_remainder: run a shorter last step for the rows that are left over; else they sit out
             this epoch.
         allow_non_finite: let NaN and infinities in the data pass.
+        order: ``order(epoch, seed) -> rows`` in place of shuffling: as many row numbers as there are rows, any of
+            them more than once or not at all. It is asked at the beginning of an epoch, when all callbacks have
+            heard of the one before.
         what: what messages call it.
 
     Raises:
-        UsageError: not arrays, of different lengths, not finite, or fewer rows than a batch.
+        UsageError: not arrays, of different lengths, not finite, or fewer rows than a batch; an order without a
+            batch size.
     """
 
     def __init__(
@@ -92,12 +99,16 @@ class InMemory:
         shuffle: bool = True,
         keep_remainder: bool = True,
         allow_non_finite: bool = False,
+        order: RowOrder | None = None,
         what: str = "the data",
     ):
         if not jax.tree.leaves(arrays):
             raise UsageError(f"there is no array in {what}.")
         check_arrays(arrays, what=what, allow_non_finite=allow_non_finite)
-        self.shuffle, self.keep_remainder = shuffle, keep_remainder
+        if order is not None and batch_size is None:
+            raise UsageError("an order of rows needs a batch size: InMemory(..., batch_size=..., order=...).")
+        self.shuffle, self.keep_remainder, self.order = shuffle, keep_remainder, order
+        self.allow_non_finite = allow_non_finite
         self.arrays = jax.tree.map(jnp.asarray, arrays)
         self.rows: int | None = None
         self.batch_size: int | None = None
@@ -126,9 +137,7 @@ class InMemory:
         if self.rows is None or self.batch_size is None:
             yield Block(1)
             return
-        order = np.arange(self.rows)
-        if self.shuffle:
-            order = np.random.default_rng((seed, epoch)).permutation(self.rows)
+        order = self._order(epoch, seed, self.rows)
         whole = self.rows // self.batch_size
         rows = order[: whole * self.batch_size].reshape(whole, self.batch_size).astype(np.int32)
         for start in range(0, whole, limit or whole):
@@ -137,6 +146,19 @@ class InMemory:
         left = order[whole * self.batch_size :].astype(np.int32)
         if len(left) and self.keep_remainder:
             yield Block(1, rows=left[None])
+
+    def _order(self, epoch: int, seed: int, rows: int) -> NDArray[Any]:
+        """The rows of an epoch, in order."""
+        if self.order is None:
+            return np.random.default_rng((seed, epoch)).permutation(rows) if self.shuffle else np.arange(rows)
+        order = np.asarray(self.order(epoch, seed))
+        fits = order.shape == (rows,) and np.issubdtype(order.dtype, np.integer)
+        if not fits or order.min() < 0 or order.max() >= rows:
+            raise UsageError(
+                f"an order of rows must be {rows} whole numbers from 0 to {rows - 1}, "
+                f"got an array of {order.dtype} of shape {order.shape}."
+            )
+        return order
 
 
 class Stream:

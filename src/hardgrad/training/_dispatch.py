@@ -3,7 +3,8 @@
 While the host works through what one block left behind, the device already runs the next: the block to
 come needs only the state, not what callbacks make of it. If they stop the run, that block was for nothing
 and is dropped; what the run is, it is by its finished blocks alone. There is no looking ahead where it
-could lose something: with streams, with state buffers handed on, and in eager execution.
+could lose something: with streams, with state buffers handed on, and in eager execution; nor where a callback
+may still decide which rows come next.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Dispatcher:
         self.epochs, self.seed = job.epochs, job.seed
         self.eager = trainer.execution == "eager"
         self.execute = run_block if self.eager else run_donating if donates else run_compiled
-        self.looks_ahead = not self.eager and not donates and isinstance(job.feed, InMemory)
+        self.looks_ahead = not self.eager and not donates and isinstance(job.feed, InMemory) and job.feed.order is None
         self.number = np.uint32(job.seed)
         self.most_rows = 0  # of the batches so far
         self.dtype = np.dtype(float_dtype(job.params))

@@ -8,18 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import require
+from ._figures import BLUE, SKY, SOFT, VERMILLION, new_figure
 
-_INPUT, _STATE, _TARGET, _FAN = "#8a8f98", "#0072b2", "#d55e00", "#56b4e9"
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure, in inches, tied to no window.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    return require("matplotlib.figure", extra="plots").Figure(figsize=(width, height), layout="constrained")
+_INPUT, _STATE, _TARGET, _FAN = SOFT, BLUE, VERMILLION, SKY
 
 
 def futures_figure(

@@ -138,7 +138,7 @@ def _run(name: str, config: Any, path: Path, callbacks: Sequence[Callback], *, r
         kept.append((conclusion, {**result.summary(), **content}))
         return content
 
-    with float64() if recipe.float64 else contextlib.nullcontext():
+    with float64() if recipe.float64(config) else contextlib.nullcontext():
         experiment = recipe.experiment(config)
         trainer = dataclasses.replace(experiment.trainer, callbacks=(*experiment.trainer.callbacks, *callbacks))
         result = trainer.fit(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core import Objective
+from ..export import Exportable
 from ..training import FitResult, RunFolder, Trainer
 
 
@@ -61,7 +62,7 @@ class Recipe:
         experiment: from a config to everything.
         smoke: config fields for the smallest budget that still exercises everything.
         figures: from a run's folder to the application's own pictures, by title.
-        float64: whether arithmetic is in float64.
+        float64: whether a config asks for arithmetic in float64.
     """
 
     config: type[Any]
@@ -70,4 +71,4 @@ class Recipe:
     experiment: Callable[[Any], Experiment]
     smoke: Mapping[str, Any]
     figures: Callable[[RunFolder], Mapping[str, Any]]
-    float64: bool = False
+    float64: Callable[[Any], bool] = lambda config: False

@@ -63,6 +63,24 @@ _ENTRIES = (
         order="1",
         module="hardgrad.zoo.hypercausal_sunspots",
     ),
+    Entry(
+        name="rational-pole",
+        summary="Can a network learn 1/(x₁ - x₂), poles and all, and refuse where there is none?",
+        application="rational",
+        method="automatic differentiation",
+        architecture="perceptron",
+        order="1",
+        module="hardgrad.zoo.rational_pole",
+    ),
+    Entry(
+        name="rational-dose",
+        summary="Censored dose-response: a number, below or above, by one rational model or by two",
+        application="rational",
+        method="automatic differentiation",
+        architecture="perceptron to (P, Q)",
+        order="1",
+        module="hardgrad.zoo.rational_dose",
+    ),
 )
 
 

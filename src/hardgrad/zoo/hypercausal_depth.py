@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
 import jax
@@ -28,6 +28,7 @@ import tyro
 from numpy.typing import NDArray
 
 from ..core import Params, UsageError, control, split_parameters
+from ..export import Exportable
 from ..hypercausal import (
     Chain,
     HostChain,
@@ -334,9 +335,18 @@ def _flat(params: Params) -> jax.Array:
 
 def final_states(config: Config, model: Any, depth: int) -> NDArray[Any]:
     """The last node's states ``[time, channel]``, float64."""
+    return host_chain(config).states(_pairs(model), data(config)[0], depth)
+
+
+def _pairs(model: Any) -> list[tuple[float, float]]:
+    """Weight and bias of each node, of a chain or of its black box."""
     leaves = [float(leaf) for leaf in jax.tree.leaves(split_parameters(model)[0])]
-    pairs = list(zip(leaves[::2], leaves[1::2], strict=True))
-    return host_chain(config).states(pairs, data(config)[0], depth)
+    return list(zip(leaves[::2], leaves[1::2], strict=True))
+
+
+def _with(config: Config, pairs: Sequence[tuple[float, float]]) -> Config:
+    nodes = [replace(node, weight=w, bias=b) for node, (w, b) in zip(config.nodes, pairs, strict=True)]
+    return replace(config, nodes=tuple(nodes))
 
 
 def conclude(config: Config, result: FitResult) -> Conclusion:
@@ -374,17 +384,35 @@ def figures(folder: RunFolder) -> Mapping[str, Any]:
     if not result.get("epochs") or not result.get("best"):
         return {}
     best, depth = result["best_params"], result["epochs"][result["best"]["epoch"]]["depths"][0]
-    nodes = [
-        dataclasses.replace(node, weight=best[f"b{i}_w"], bias=best[f"b{i}_b"]) for i, node in enumerate(config.nodes)
-    ]
+    pairs = [(best[f"b{i}_w"], best[f"b{i}_b"]) for i in range(len(config.nodes))]
     inputs, targets = data(config)
-    prediction = build(dataclasses.replace(config, nodes=tuple(nodes)))(inputs, depth=depth)
+    prediction = build(_with(config, pairs))(inputs, depth=depth)
     return {
         "Inputs, states and futures": futures_figure(
             inputs, targets, np.asarray(prediction.states[-1]), np.asarray(prediction.branches[-1])
         ),
         "Parameters": parameters_figure([epoch["params_after"] for epoch in result["epochs"]]),
     }
+
+
+def export(folder: RunFolder, config: Config, model: Any) -> Exportable:
+    """States and futures of the last node, for sequences each with a depth of its own."""
+    chain = build(_with(config, _pairs(model)))
+
+    def predict(inputs: jax.Array, depth: jax.Array) -> dict[str, jax.Array]:
+        found = jax.vmap(lambda x, d: chain(x, depth=d))(inputs, depth)
+        return {"states": found.states[-1], "futures": found.futures[-1]}
+
+    ends = config.depth_schedule.start, config.depth_schedule.end
+    depths = np.arange(min(ends), max(ends) + 1, dtype=np.int32)
+    signal = data(config)[0]
+    odd = np.stack([np.full_like(signal, value) for value in (0.0, np.nan, np.inf, 1e300, 5e-324)])
+    return Exportable(
+        predict,
+        {"inputs": np.repeat(signal[None], len(depths), axis=0), "depth": depths},
+        metadata={"depth_at_the_end": ends[1], "branches": config.branches, "policy": config.policy},
+        edge_rows={"inputs": odd, "depth": np.full(len(odd), ends[1], np.int32)},
+    )
 
 
 RECIPE = Recipe(
@@ -394,5 +422,5 @@ RECIPE = Recipe(
     experiment=experiment,
     smoke={"epochs": 6, "depth_schedule": DepthSchedule(1, 2, 4)},
     figures=figures,
-    float64=True,
+    float64=lambda config: True,
 )

@@ -46,7 +46,8 @@ from ..training import EpochRecord, FitResult, GradientMethod, RunFolder, Traine
 from ..training.callbacks import Best
 from ._choices import EstimatorName, make_estimator
 from ._config import check_range
-from ._hypercausal_figures import futures_figure, new_figure
+from ._figures import BLUE, SOFT, VERMILLION, new_figure
+from ._hypercausal_figures import futures_figure
 from ._launch import EpochLines, recipe_of
 from ._recipe import Conclusion, Experiment, Recipe
 
@@ -243,10 +244,10 @@ def _alarm_figure(flags: NDArray[Any], scores: NDArray[Any], alarms: NDArray[Any
     figure = new_figure(7.5, 2.8)
     axis = figure.subplots()
     t = np.arange(len(scores))
-    axis.plot(t, scores, color="#0072b2", lw=1.5, label="score")
-    axis.plot(t[alarms > 0], scores[alarms > 0], "o", color="#d55e00", ms=4, label="alarm")
+    axis.plot(t, scores, color=BLUE, lw=1.5, label="score")
+    axis.plot(t[alarms > 0], scores[alarms > 0], "o", color=VERMILLION, ms=4, label="alarm")
     for i, at in enumerate(t[flags > 0]):
-        axis.axvline(at, color="#8a8f98", ls="--", lw=1.2, label=None if i else "jump")
+        axis.axvline(at, color=SOFT, ls="--", lw=1.2, label=None if i else "jump")
     axis.set_xlabel("time step")
     axis.set_ylabel("length of C's state")
     axis.legend(ncols=3, frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -261,5 +262,5 @@ RECIPE = Recipe(
     experiment=experiment,
     smoke={"epochs": 2, "depth_end": 2},
     figures=figures,
-    float64=True,
+    float64=lambda config: True,
 )

@@ -32,7 +32,7 @@ from ..training import EnsembleObjective, FitResult, GradientMethod, RunFolder, 
 from ..training.callbacks import Best
 from ._choices import EstimatorName, make_estimator
 from ._config import check_range
-from ._hypercausal_figures import new_figure
+from ._figures import BLUE, INK, SKY, VERMILLION, new_figure
 from ._recipe import Conclusion, Experiment, Recipe
 
 _TOP = 0.8  # the largest training value in the chain's units: tanh has room above it
@@ -282,10 +282,10 @@ def figures(folder: RunFolder) -> Mapping[str, Any]:
         return {}
     figure = new_figure(7.5, 3.2)
     axis = figure.subplots()
-    axis.fill_between(shown["year"], shown["low"], shown["high"], color="#56b4e9", alpha=0.3, lw=0, label="fan")
-    axis.plot(shown["year"], shown["truth"], "o-", color="#1b1e23", ms=2.5, lw=1.0, label="sunspots")
-    axis.plot(shown["year"], shown["hypercausal"], color="#0072b2", lw=1.5, label="chain")
-    axis.plot(shown["year"], shown["autoregression"], color="#d55e00", lw=1.2, ls="--", label="autoregression")
+    axis.fill_between(shown["year"], shown["low"], shown["high"], color=SKY, alpha=0.3, lw=0, label="fan")
+    axis.plot(shown["year"], shown["truth"], "o-", color=INK, ms=2.5, lw=1.0, label="sunspots")
+    axis.plot(shown["year"], shown["hypercausal"], color=BLUE, lw=1.5, label="chain")
+    axis.plot(shown["year"], shown["autoregression"], color=VERMILLION, lw=1.2, ls="--", label="autoregression")
     axis.set_xlabel("year")
     axis.set_ylabel("sunspot number")
     axis.legend(ncols=4, frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0))

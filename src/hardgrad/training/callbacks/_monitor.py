@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import equinox as eqx
+from jaxtyping import PyTree
 
 from ...core import (
     CheckpointError,
-    Params,
     UsageError,
     count_parameters,
     did_you_mean,
@@ -42,7 +41,7 @@ def _check_mode(mode: str) -> None:
         raise UsageError(f"a monitor's direction is 'min' or 'max', got {mode!r}.")
 
 
-def _value(record: EpochRecord, metric: str) -> float:
+def value_of(record: EpochRecord, metric: str) -> float:
     if metric not in record.metrics:
         raise UsageError(f"there is no metric '{metric}' to watch. {did_you_mean(metric, record.metrics)}")
     return float(record.metrics[metric])
@@ -82,7 +81,7 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Count, and stop the run if there were too many."""
-        value = _value(record, self.metric)
+        value = value_of(record, self.metric)
         if _better(value, self.best, self.mode):
             self.best, self.bad = value, 0
             return
@@ -131,7 +130,7 @@ class Best(Callback):
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Take a snapshot if this is the best so far."""
-        value = _value(record, self.metric)
+        value = value_of(record, self.metric)
         if _better(value, self.value, self.mode):
             self.value, self.epoch, self._kept = value, record.epoch, run.snapshot()
             self._written = False
@@ -142,21 +141,21 @@ class Best(Callback):
 
     def write(self, run: Run) -> None:
         """Bring the files up to date."""
-        params = self.params
-        if self._written or run.folder is None or params is None:
+        learned = self.learned
+        if self._written or run.folder is None or learned is None:
             return
         texts = {}
-        if count_parameters(params) <= _FEW:
-            shown = self.describe(eqx.combine(params, run.rest)) if self.describe else named_leaves(params)
+        if count_parameters(learned) <= _FEW:
+            shown = self.describe(run.model_with(learned)) if self.describe else named_leaves(learned)
             texts["best_params.json"] = dumps(shown, indent=2)
         meta = {"metric": self.metric, "value": self.value, "epoch": self.epoch}
-        save_tree(run.folder.best_path, params, meta, texts=texts)
+        save_tree(run.folder.best_path, learned, meta, texts=texts)
         self._written = True
 
     @property
-    def params(self) -> Params | None:
-        """The best parameters, or None before the first epoch."""
-        return None if self._kept is None else self._kept.tree().params
+    def learned(self) -> PyTree | None:
+        """The best parameters, with their running state, or None before the first epoch."""
+        return None if self._kept is None else self._kept.tree().learned
 
     def summary(self) -> dict[str, Any] | None:
         """Epoch, metric and value of the best, or None."""
@@ -173,8 +172,8 @@ class Best(Callback):
         self.value, self.epoch = number(state["value"]), state["epoch"]
         if self.epoch is not None and run.folder is not None:
             try:
-                params = load_tree(run.folder.best_path, run.params)
+                learned = load_tree(run.folder.best_path, run.state.learned)
             except CheckpointError as error:
                 way_out = f"Delete it and {run.folder.checkpoints_path} to begin the run again from its first epoch."
                 raise CheckpointError(f"{error} {way_out}") from error
-            self._kept = Flat.of(run.state._replace(params=params))
+            self._kept = Flat.of(run.state.with_learned(learned))
