@@ -142,6 +142,18 @@ def test_a_constant_feature() -> None:
     np.testing.assert_allclose(y, 0.0, atol=1e-4)
 
 
+def test_without_compiling() -> None:
+    x = jnp.array([[1.0, jnp.inf, 3e38, 1.0], [2.0, 1.0, -3e38, 1.0], [5.0, -2.0, 3e38, 1.0]])
+    for eps in (0.0, 1e-5):
+        for eager, compiled in zip(scm_norm(x, eps=eps), _norm(x, eps=eps), strict=True):
+            np.testing.assert_allclose(eager, compiled, rtol=1e-5)
+    norm = _see(SCMNorm(4, affine=True), x)
+    for eager, compiled in zip(jax.tree.leaves(norm.update(x)), jax.tree.leaves(_update(norm, x)), strict=True):
+        np.testing.assert_allclose(eager, compiled, rtol=1e-5)
+    for eager, compiled in zip(norm(x), _deploy(norm, x), strict=True):
+        np.testing.assert_allclose(eager, compiled, rtol=1e-5)
+
+
 def test_leading_axes_are_rows() -> None:
     x = jax.random.normal(jax.random.key(0), (3, 4, 2))
     np.testing.assert_allclose(_norm(x)[0].reshape(12, 2), _norm(x.reshape(12, 2))[0], rtol=1e-5, atol=1e-6)
@@ -407,6 +419,7 @@ def _softmax_total(logits: Any, arriving: Any) -> Any:
     return jnp.sum(result.probabilities * arriving), (result, jax.vmap(scm_softmax)(logits))
 
 
+_softmax = jax.jit(scm_softmax)
 _softmax_gradient = jax.jit(jax.value_and_grad(_softmax_total, has_aux=True))
 
 
@@ -415,7 +428,7 @@ _softmax_gradient = jax.jit(jax.value_and_grad(_softmax_total, has_aux=True))
 def test_softmax_whatever_comes(logits: Any) -> None:
     points = jnp.asarray(logits, jnp.float32)
     bottom = ~np.isfinite(points)
-    result = scm_softmax(points)
+    result = _softmax(points)
     arriving = jnp.where(result.singular_rows[:, None], jnp.inf, jnp.arange(12.0).reshape(4, 3))
     (_, (jitted, by_row)), by_logits = _softmax_gradient(points, arriving)
     np.testing.assert_array_equal(result.singular_rows, bottom.any(-1))

@@ -138,7 +138,13 @@ def test_nothing_but_zeros_at_bottom(basis: str, policy: GradientPolicy, x: list
     assert not np.isnan(by_layer.numerator).any()
 
 
-@pytest.mark.parametrize("basis", ["monomial", "chebyshev"])
+_columns = {
+    "monomial": lambda x: np.polynomial.polynomial.polyvander(x, 3),
+    "chebyshev": lambda x: np.polynomial.chebyshev.chebvander(x, 3),
+}
+
+
+@pytest.mark.parametrize("basis", list(_columns))
 @settings(max_examples=30)
 @given(
     x=st.lists(st.floats(-1.5, 1.5), min_size=6, max_size=6),
@@ -149,14 +155,15 @@ def test_gradients_are_the_slopes(basis: str, x: list[float], n: list[float], d:
     with jax.enable_x64(True):
         layer = make(n, d, jnp.float64, basis=basis)
         points = np.array(x)
-        denominator = np.asarray(layer.basis(points, 2)) @ np.array(d)
+        columns_of = _columns[basis]
+        denominator = columns_of(points)[:, :3] @ np.array(d)
         regular = np.abs(denominator) > 0.1
         weights = jnp.asarray(np.where(regular, np.arange(1.0, 7.0), 0.0))
         points = np.where(regular, points, 0.0)
         _, (by_layer, by_x) = weighted(layer, jnp.asarray(points), weights)
 
         def value(n: NDArray[Any], d: NDArray[Any], x: NDArray[Any]) -> float:
-            columns = np.asarray(layer.basis(x, 3))
+            columns = columns_of(x)
             y = np.divide(columns @ n, columns[:, :3] @ d, out=np.zeros(6), where=regular)
             return float(np.sum(np.asarray(weights) * y))
 

@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
     recipe = find(name).load()
     if recipe.export is None:
         raise UsageError(f"the recipe '{name}' has nothing to export. In Python: hardgrad.export.export_bundle.")
-    with float64() if recipe.float64 else contextlib.nullcontext():
+    with float64() if recipe.float64(config) else contextlib.nullcontext():
         experiment = recipe.experiment(config)
         model, parameters = trained_model(folder, experiment.trainer, experiment.model, which=options.params)
         exportable = recipe.export(folder, config, model)
@@ -70,12 +70,12 @@ def run(arguments: list[str]) -> int:
             onnx_rtol=options.onnx_rtol,
         )
     shown = Path(options.out or folder.path / "bundle")
-    for line in _lines(bundle, shown, exportable.metadata, parameters):
+    for line in _lines(bundle, shown, parameters):
         print(line)
     return 0
 
 
-def _lines(bundle: Bundle, path: Path, metadata: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[str]:
+def _lines(bundle: Bundle, path: Path, parameters: Mapping[str, Any]) -> Iterator[str]:
     manifest = bundle.manifest
     yield f"bundle: {show_path(path)}"
     score = f", {parameters['metric']} {parameters['value']:.6g}" if "metric" in parameters else ""
@@ -84,7 +84,7 @@ def _lines(bundle: Bundle, path: Path, metadata: Mapping[str, Any], parameters: 
         for spec in specs:
             yield _row(title, str(spec))
             title = ""
-    for key, value in metadata.items():
+    for key, value in bundle.metadata.items():
         if isinstance(value, str | int | float) or value is None:
             yield _row(key, json.dumps(value))
     rows = manifest["rows"]

@@ -14,7 +14,7 @@ import jax.export
 import numpy as np
 import safetensors
 import safetensors.numpy
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..core import BundleError
 from ._manifest import EXAMPLE, MODEL, ONNX, ArraySpec, Manifest
@@ -63,7 +63,7 @@ class Bundle:
         """The ONNX model, for other runtimes; None if the bundle has none."""
         return self.path / ONNX if ONNX in self.manifest["files"] else None
 
-    def __call__(self, *inputs: ArrayLike, **named: ArrayLike) -> dict[str, NDArray[Any]]:
+    def __call__(self, *inputs: Any, **named: Any) -> dict[str, NDArray[Any]]:
         """Run the program on a batch.
 
         Args:

@@ -108,13 +108,16 @@ def read_file(folder: Path, name: str) -> bytes:
     except OSError as error:
         kind = "a link" if path.is_symlink() else error.strerror
         raise BundleError(f"{path} can't be read ({kind}); a bundle holds plain files only.") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise BundleError(f"{path} is no plain file, and a bundle holds nothing else.")
         if found.st_size > _LIMITS[name]:
             raise BundleError(f"{path} has {found.st_size} bytes, more than the {_LIMITS[name]} a bundle's may have.")
-        return file.read(_LIMITS[name] + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(found.st_size + 1)  # one more, to notice that it grows
+    finally:
+        os.close(descriptor)
 
 
 _AGAIN = "Copy the bundle again, or export it again."

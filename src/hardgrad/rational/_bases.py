@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeAlias
 
 import equinox as eqx
@@ -181,3 +182,9 @@ def weighted_sum(coefficients: Array, columns: Iterable[Array]) -> Array:
     """
     terms = [coefficients[..., k] * column for k, column in enumerate(columns)]
     return sum(terms[1:], terms[0])
+
+
+@partial(jax.jit, static_argnames=("shape", "dtype"))
+def small_coefficients(key: Any, shape: tuple[int, ...], dtype: Any = None) -> Array:
+    """Coefficients to start from: normal, of deviation 0.01, as published; None takes JAX's default dtype."""
+    return 0.01 * jax.random.normal(key, shape, dtype)

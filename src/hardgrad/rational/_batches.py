@@ -78,9 +78,9 @@ class Lifter:
             raise UsageError(f"{what} must be an array of numbers, got {type(leaf).__name__} of {array.dtype}.")
         wanted = np.result_type(self.dtype, np.complex64) if np.iscomplexobj(array) else np.dtype(self.dtype)
         largest = float(jnp.finfo(self.arithmetic).max)  # type: ignore[no-untyped-call]
-        lost = np.argwhere(np.isfinite(array) & (np.abs(array) > largest))
-        if len(lost):
-            where = tuple(int(i) for i in lost[0])
+        wider = float(jnp.finfo(array.dtype).max) > largest  # type: ignore[no-untyped-call]
+        if wider and (lost := np.isfinite(array) & (np.abs(array) > largest)).any():
+            where = tuple(int(i) for i in np.argwhere(lost)[0])
             name = jnp.dtype(self.arithmetic).name
             raise UsageError(
                 f"{what} hold {array[where]} at {where}, which {name} can't: the model computes in {name}. Scale them, "
@@ -177,7 +177,7 @@ def _check_inputs(arrays: tuple[Any, Targets], what: str, *, allow_non_finite: b
             )
 
 
-def _several(batches: Iterable[Any], lift: Lifter, what: str) -> list[tuple[Any, Targets]]:
+def _several(batches: Any, lift: Lifter, what: str) -> list[tuple[Any, Targets]]:
     if not isinstance(batches, Iterable):
         raise UsageError(f"{what} must be arrays or an iterable of batches, got {type(batches).__name__}.")
     found = [lift(batch) for batch in batches]

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from ..core import UsageError, did_you_mean, whole_number
-from ._bases import AbstractBasis, Basis, as_basis, weighted_sum
+from ._bases import AbstractBasis, Basis, as_basis, small_coefficients, weighted_sum
 from ._projective import Projective
 
 Anchor = Literal["ones", "none"]
@@ -123,10 +123,9 @@ class ProjectiveRationalMultiHead(eqx.Module):
         denominator_degree = whole_number("denominator_degree", denominator_degree, least=0)
         if not (math.isfinite(q_min) and q_min >= 0):
             raise UsageError(f"q_min must be finite and at least 0; got {q_min!r}.")
-        dtype = float if dtype is None else dtype
         of_numerator, of_denominator = jax.random.split(key)
-        self.numerator = 0.01 * jax.random.normal(of_numerator, (output_dim, numerator_degree + 1), dtype)
-        self.denominator = 0.01 * jax.random.normal(of_denominator, (denominator_degree + 1,), dtype)
+        self.numerator = small_coefficients(of_numerator, (output_dim, numerator_degree + 1), dtype)
+        self.denominator = small_coefficients(of_denominator, (denominator_degree + 1,), dtype)
         self.basis = as_basis(basis, max(numerator_degree, denominator_degree))
         self.q_anchor = _choice("q_anchor", q_anchor, Anchor)
         self.q_param = _choice("q_param", q_param, DenominatorForm)

@@ -157,7 +157,8 @@ def implicit_loss(
     the scale. It does not see the common sign of (P, Q): that takes `sign_consistency_loss`.
 
     Value and gradient are finite for all finite outputs and labels. Where the formula itself would leave the
-    dtype's range (a pole with P/Q below 1e-19 in float32 and γ negligible), its denominator has a floor.
+    dtype's range (a pole with P/Q below 1e-9 in float32, 1e-76 in float64, and γ negligible), its denominator has
+    a floor.
 
     Args:
         P: numerators ``[B]`` or ``[B, K]``, real; the result has their dtype, at least float32.
@@ -182,7 +183,7 @@ def implicit_loss(
     Y_n, Y_d, _, label_exponent = to_size(Y_n, Y_d, jnp.zeros((), P.dtype))
     P, Q, root_gamma, exponent = to_size(P, Q, root_gamma, label_exponent)
     # A gradient with respect to P is at most floor^(-3/2)·2^-exponent: neither may leave the range, nor floor^-2.
-    floor = jnp.maximum(limits.minexp // 2 + 8, -((2 * (exponent + limits.maxexp - 8)) // 3))
+    floor = jnp.maximum(limits.minexp // 2 + 3, -((2 * (exponent + limits.maxexp - 8)) // 3))
     cross = P * Y_d - Q * Y_n
     scale = jnp.square(Q * Y_d) + jnp.square(P * Y_n) + jnp.square(root_gamma) + power_of_two(floor, P.dtype)
     if detach_scale:

@@ -22,6 +22,8 @@ from ..core import UsageError
 SCHEMA_NAME, SCHEMA_VERSION = "zeroproofml.metric_log", 1
 _RESERVED = frozenset({"schema_name", "schema_version", "record_type", "phase", "step", "epoch", "metrics", "context"})
 
+_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False, ensure_ascii=False)
+
 Record = dict[str, Any]
 """A record: JSON throughout."""
 
@@ -117,7 +119,10 @@ class JsonlLogger:
         """
         if self._present and _identity(record) in self._present:
             return
-        line = json.dumps(_plain(record), sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+        try:
+            line = _ENCODER.encode(record) + "\n"
+        except (TypeError, ValueError):  # NaN, or arrays
+            line = _ENCODER.encode(_plain(record)) + "\n"
         try:
             file = open(self.path, "ab")  # noqa: SIM115
         except FileNotFoundError:

@@ -31,12 +31,17 @@ Activation: TypeAlias = Callable[[Any], Any]
 
 
 def _layers(in_size: int, hidden: Sequence[int], out_size: int, key: Any, dtype: Any) -> tuple[eqx.nn.Linear, ...]:
-    """Linear layers from inputs to outputs; `out_size` of 0 leaves the last one out."""
+    """Linear layers from inputs to outputs."""
     widths = [whole_number("in_size", in_size, least=1)]
     widths += [whole_number("hidden", width, least=1) for width in hidden]
-    widths += [out_size]
-    pairs = list(itertools.pairwise(widths))
-    keys = jax.random.split(key, len(pairs))
+    layers: tuple[eqx.nn.Linear, ...] = _drawn([*widths, out_size], key, dtype)
+    return layers
+
+
+@eqx.filter_jit  # one program for all the draws, not a dozen for each
+def _drawn(widths: list[int], key: Any, dtype: Any) -> tuple[eqx.nn.Linear, ...]:
+    keys = jax.random.split(key, len(widths) - 1)
+    pairs = itertools.pairwise(widths)
     return tuple(eqx.nn.Linear(a, b, dtype=dtype, key=k) for (a, b), k in zip(pairs, keys, strict=True))
 
 

@@ -23,7 +23,7 @@ from ..core import Controls, Metrics, UsageError
 from ._coverage import batch_coverage, bottom_of
 from ._decode import InferenceConfig, strict_inference
 from ._losses import check_static
-from ._policies import OUTPUT_LAYER, GradientPolicy, check_policy, current_policy, policy_scope, with_policy
+from ._policies import OUTPUT_LAYER, GradientPolicy, check_policy, current_policy, in_scope, policy_scope, with_policy
 from ._shapes import align, append_axes, loss_dtype
 from ._targets import Targets, lift_targets
 from ._training_loss import LAMBDAS, SCMTrainingLoss
@@ -116,8 +116,9 @@ class SCMObjective(eqx.Module):
         if not isinstance(targets, Targets):
             targets = lift_targets(targets)
         tau = controls.get("tau", self.tau_train)
-        # An explicit policy goes before a block around this call, a block at construction after it.
-        scope = self.built_under if self.policy is None and current_policy() is None else self.policy
+        scope = self.policy
+        if scope is None and not in_scope() and current_policy() is None:  # nobody around the call has decided
+            scope = self.built_under
         update = None if getattr(model, "inference", False) is True else getattr(model, "update", None)
         with policy_scope(scope):
             outputs, changed = (model(x), None) if update is None else update(x)
@@ -171,7 +172,7 @@ def _named(loss: Callable[..., Any]) -> frozenset[str]:
     known = frozenset({"tau", "inputs", "controls", "key"})
     parameters = inspect.signature(loss).parameters
     everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return known if everything else known & parameters.keys()
+    return known if everything else known.intersection(parameters)
 
 
 def _checked(outputs: Any) -> Any:

@@ -159,6 +159,11 @@ def gradient_policy(policy: Any) -> Iterator[None]:
         )
 
 
+def in_scope() -> bool:
+    """Whether an objective that is being evaluated has a policy for what is inside."""
+    return _scope.value is not None
+
+
 @contextlib.contextmanager
 def policy_scope(policy: GradientPolicy | None) -> Iterator[None]:
     """The policy of an objective, for the layers of the model it evaluates. None leaves things as they are."""

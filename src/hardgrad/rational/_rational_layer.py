@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from ..core import UsageError, whole_number
-from ._bases import AbstractBasis, Basis, as_basis, weighted_sum
+from ._bases import AbstractBasis, Basis, as_basis, small_coefficients, weighted_sum
 from ._policies import GradientPolicy, with_policy
 
 
@@ -107,9 +107,8 @@ class RationalLayer(eqx.Module):
         denominator_degree = whole_number("denominator_degree", denominator_degree, least=0)
         if not (math.isfinite(singular_epsilon) and singular_epsilon >= 0):
             raise UsageError(f"singular_epsilon must be finite and at least 0; got {singular_epsilon!r}.")
-        dtype = float if dtype is None else dtype
-        self.numerator = 0.01 * jax.random.normal(key, (numerator_degree + 1,), dtype)
-        self.denominator = jnp.zeros(denominator_degree + 1, dtype).at[0].set(1)
+        self.numerator = small_coefficients(key, (numerator_degree + 1,), dtype)
+        self.denominator = jnp.array([1.0] + [0.0] * denominator_degree, self.numerator.dtype)
         self.basis = as_basis(basis, max(numerator_degree, denominator_degree))
         self.policy = policy
         self.singular_epsilon = float(singular_epsilon)

@@ -7,36 +7,30 @@ early stop, the log and the sampler are callbacks; the loop, checkpoints and res
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import numpy as np
-import optax
 from numpy.typing import NDArray
 
-from ..core import UsageError, control, float_dtype, split_parameters
-from ..estimators import Autodiff
-from ..schedules import Constant, FromOptax, Plan, Schedule, UniformDraw
-from ..training import AbstractMethod, EpochRecord, FitResult, GradientMethod, Outcome, Run, Trainer, controlled
+from ..core import UsageError, float_dtype, split_parameters
+from ..schedules import Plan, Schedule, UniformDraw
+from ..training import EpochRecord, FitResult, Outcome, Run, Trainer
 from ..training.callbacks import Callback, Checkpoints, History, StopBelow
-from ._accumulation import GROUP_ENDS, GroupEnds, in_groups
+from ._accumulation import GROUP_ENDS, GroupEnds
 from ._batches import Lifter, training_feed, validation_feed
-from ._config import Cadence, TrainingConfig
+from ._config import TrainingConfig
 from ._heads import check_bottom_capability
 from ._loss_function import as_objective
 from ._metric_log import ResumableHook, metric_log_record
+from ._optimizer import method_of
 from ._targets import Targets
 
 KEPT_THRESHOLDS = 4096
 """How many thresholds `SCMTrainer.last_thresholds` holds at most."""
-
-Optimizer = Any
-"""An Optax transformation, a function from a learning rate to one, or a method of the library."""
 
 
 class SCMTrainer:
@@ -61,10 +55,14 @@ class SCMTrainer:
             or that are ⊥ where the model can't answer ⊥.
 
     Examples:
+        >>> import jax
         >>> import numpy as np
-        >>> from hardgrad.rational import ProjectiveMLP, SCMTrainingLoss
+        >>> import optax
+        >>> from hardgrad.rational import ProjectiveMLP, SCMTrainer, SCMTrainingLoss, TrainingConfig
         >>> x = np.random.default_rng(0).uniform(-1, 1, (64, 2)).astype("float32")
-        >>> y = 1 / np.round(x[:, 0] - x[:, 1], 1)  # with poles
+        >>> x[::8, 1] = x[::8, 0]  # poles
+        >>> with np.errstate(divide="ignore"):
+        ...     y = 1 / (x[:, 0] - x[:, 1])
         >>> model = ProjectiveMLP(2, hidden=(8,), key=jax.random.key(0))
         >>> config = TrainingConfig(max_epochs=2, batch_size=16, learning_rate=1e-2)
         >>> trainer = SCMTrainer(model, optax.adam, SCMTrainingLoss(), (x, y), config=config)
@@ -75,7 +73,7 @@ class SCMTrainer:
     def __init__(
         self,
         model: Any,
-        optimizer: Optimizer,
+        optimizer: Any,
         loss_fn: Any,
         train_loader: Any,
         *,
@@ -87,7 +85,7 @@ class SCMTrainer:
         self._objective = as_objective(loss_fn, config)
         with self._on_device():
             self._feed, self._held_out = self._feeds(train_loader)
-        method, rate = _method(optimizer, scheduler, config)
+        method, rate = method_of(optimizer, scheduler, config)
         self._thresholds = UniformDraw(config.tau_train_min, config.tau_train_max, seed=config.seed)
         self._history = next((c for c in config.callbacks if isinstance(c, History)), History())
         self._log = _Log(config.log_hook)
@@ -261,64 +259,3 @@ class _Log(Callback):
             self.hook(metric_log_record(metrics, phase="train", step=step, epoch=record.epoch))
         if found := _validation(record):
             self.hook(metric_log_record(found, phase="eval", step=record.steps, epoch=record.epoch))
-
-
-def _method(optimizer: Optimizer, scheduler: Any, config: TrainingConfig) -> tuple[AbstractMethod, Schedule | None]:
-    """The method, and the schedule of its learning rate if that is a control."""
-    size = config.gradient_accumulation_steps
-    if isinstance(optimizer, AbstractMethod | optax.GradientTransformation):
-        if scheduler is not None:
-            raise UsageError(
-                "a scheduler needs the optimiser as a function of the learning rate: optax.adam, not optax.adam(1e-3)."
-            )
-        if config.learning_rate != TrainingConfig.learning_rate:
-            warnings.warn(
-                f"learning_rate={config.learning_rate!r} has no effect on an optimiser that is built already; "
-                "give it as a function of the rate, such as optax.adam.",
-                stacklevel=3,
-            )
-        return _grouped(optimizer, size), None
-    if not callable(optimizer):
-        raise UsageError(
-            "optimizer must be a function of the learning rate (optax.adam), an Optax transformation "
-            f"(optax.adam(1e-3)) or a method; got {optimizer!r}."
-        )
-    rate = Constant(config.learning_rate) if scheduler is None else _rate(scheduler, config.scheduler_cadence, size)
-    return _grouped(_scheduled(optimizer), size), rate
-
-
-@functools.lru_cache(maxsize=64)  # an optimiser is told by identity: another would compile another program
-def _scheduled(factory: Callable[[Any], Any]) -> optax.GradientTransformation:
-    return controlled(factory, control("learning_rate"))
-
-
-@functools.lru_cache(maxsize=64)
-def _in_groups(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    return in_groups(optimizer)
-
-
-def _grouped(optimizer: Any, size: int) -> AbstractMethod:
-    method = optimizer if isinstance(optimizer, AbstractMethod) else GradientMethod(Autodiff(), optimizer)
-    if size == 1:
-        return method
-    if not isinstance(method, GradientMethod):
-        raise UsageError(f"only a GradientMethod accumulates gradients, not {type(method).__name__}.")
-    return GradientMethod(method.estimator, _in_groups(method.optimizer))
-
-
-def _rate(scheduler: Any, cadence: Cadence, size: int) -> Schedule:
-    if cadence == "per_validation_metric":
-        raise UsageError(
-            "scheduler_cadence='per_validation_metric' is not for schedules here, which are functions of progress "
-            "alone. Chain optax.contrib.reduce_on_plateau(...) into the optimiser: it watches the training loss."
-        )
-    if not callable(scheduler):
-        raise UsageError(f"scheduler must be a schedule of Optax or of hardgrad.schedules, got {scheduler!r}.")
-    if hasattr(scheduler, "per_epoch"):
-        return scheduler  # type: ignore[no-any-return]  # one of the library's
-    if cadence == "per_epoch":
-        return FromOptax(scheduler, unit="epoch")
-    counted = FromOptax(scheduler)
-    if cadence == "per_batch" or size == 1:
-        return counted
-    return lambda progress: counted(GroupEnds(size).by_group(progress))

@@ -163,9 +163,9 @@ class SCMTrainingLoss(eqx.Module):
             ),
             "rejection": rejection,
         }
-        terms = {name: term.astype(P.dtype) for name, term in terms.items()}
         factors = {name: getattr(config, name) for name in LAMBDAS} | dict(lambdas or {})
         total = jnp.zeros((), P.dtype)
         for name, term in zip(LAMBDAS, terms.values(), strict=True):
-            total = total + jnp.asarray(factors[name]).astype(P.dtype) * term
+            # In the term's own dtype, as published: a hard rejection counts in float32.
+            total = total + (jnp.asarray(factors[name]).astype(term.dtype) * term).astype(P.dtype)
         return total, {name: jax.lax.stop_gradient(term) for name, term in {**terms, "total": total}.items()}

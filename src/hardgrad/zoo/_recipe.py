@@ -63,6 +63,8 @@ class Recipe:
         smoke: config fields for the smallest budget that still exercises everything.
         figures: from a run's folder to the application's own pictures, by title.
         float64: whether a config asks for arithmetic in float64.
+        export: from a run, its config and its trained model to what ``hardgrad export`` ships; None if there is
+            nothing to ship.
     """
 
     config: type[Any]
@@ -72,3 +74,4 @@ class Recipe:
     smoke: Mapping[str, Any]
     figures: Callable[[RunFolder], Mapping[str, Any]]
     float64: Callable[[Any], bool] = lambda config: False
+    export: Callable[[RunFolder, Any, Any], Exportable] | None = None

@@ -74,7 +74,7 @@ _ENTRIES = (
     ),
     Entry(
         name="rational-dose",
-        summary="Censored dose-response: a number, below or above, by one rational model or by two",
+        summary="Censored dose-response: does one rational model match classifier + regressor?",
         application="rational",
         method="automatic differentiation",
         architecture="perceptron to (P, Q)",

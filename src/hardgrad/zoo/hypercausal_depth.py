@@ -423,4 +423,5 @@ RECIPE = Recipe(
     smoke={"epochs": 6, "depth_schedule": DepthSchedule(1, 2, 4)},
     figures=figures,
     float64=lambda config: True,
+    export=export,
 )

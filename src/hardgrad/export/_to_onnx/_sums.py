@@ -57,12 +57,14 @@ def _reduce(to: Converter, op: Any, inputs: Values) -> Value | Values:
         raise NoOnnxFormError(f"this kind of stablehlo.reduce ({', '.join(body[:-1])}) has no ONNX form here")
     kind, neutral, pair = _REDUCTIONS[body[0]]
     (x, start), (dtype, shape) = inputs, declared(op.results[0].type)
-    if x.is_bool:
+    if not axes:  # nothing is joined; to ONNX no axes are all of them
+        found = x
+    elif x.is_bool:
         whole = to.emit(kind, [to.cast(x, np.int32), to.integers(*axes)], np.int32, shape, keepdims=0)
         found = to.cast(whole, bool)
     else:
         found = to.result(op, kind, [x, to.integers(*axes)], keepdims=0)
-    if x.is_float and kind in ("ReduceMax", "ReduceMin"):  # a NaN among them is the result
+    if axes and x.is_float and kind in ("ReduceMax", "ReduceMin"):  # a NaN among them is the result
         nan = to.emit("ReduceMax", [to.cast(_is_nan(to, x), np.int32), to.integers(*axes)], np.int32, shape, keepdims=0)
         found = to.emit("Where", [to.cast(nan, bool), to.constant(np.asarray(np.nan, dtype)), found], dtype, shape)
     if start.known is not None and (start.known == neutral or (neutral is None and _is_least(start.known, kind))):

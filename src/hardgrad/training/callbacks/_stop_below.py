@@ -45,7 +45,8 @@ class StopBelow(Callback):
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Count, and stop the run if there were enough."""
-        enough = np.float32(value_of(record, self.metric)) >= np.float32(self.threshold)
+        with np.errstate(over="ignore"):
+            enough = np.float32(value_of(record, self.metric)) >= np.float32(self.threshold)
         self.bad = 0 if enough else self.bad + 1
         if self.bad >= self.patience:
             run.stop(f"{self.metric} has been below {self.threshold} for {self.bad} epochs")
