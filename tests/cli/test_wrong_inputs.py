@@ -67,7 +67,7 @@ RUN = ("run", "hypercausal-depth", "--quiet", "--out", "new")
     ("arguments", "said"),
     [
         (["rnu"], "there is no command 'rnu'. Did you mean 'run'?"),
-        (["xyzzy"], "There are: list, run, resume, report."),
+        (["xyzzy"], "There are: list, run, resume, report, export."),
         (["run", "hypercausal-dept"], "Did you mean 'hypercausal-depth'?"),
         (["run", "xyzzy"], "there is no recipe 'xyzzy'. See: hardgrad list."),
         (["run", "--smoke"], "the recipe comes first: hardgrad run RECIPE --smoke"),

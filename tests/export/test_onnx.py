@@ -1,10 +1,8 @@
-"""ONNX models: what converts gives the same decisions, what does not is refused, and nothing that crashes takes us along."""
+"""ONNX models: what converts decides the same, what does not is refused, and what crashes crashes alone."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import stat
 
@@ -43,7 +41,7 @@ def cosine_of(x):
 ENTRYWISE = {
     "exp": lambda x: jnp.exp(jnp.minimum(x, 80)),
     "expm1": lambda x: jnp.expm1(jnp.minimum(x, 80)),
-    "log": jnp.log,
+    "log": lambda x: jnp.log(jnp.where(jnp.abs(x) < 1e-30, 1, x)),  # XLA takes subnormal numbers for 0
     "log1p": jnp.log1p,
     "sqrt": jnp.sqrt,
     "rsqrt": jax.lax.rsqrt,
@@ -190,7 +188,7 @@ def test_what_converts_in_float32(tmp_path, group):
         np.testing.assert_allclose(results[name], wanted, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("group", ["entrywise", "joining", "moving"])
+@pytest.mark.parametrize("group", ["entrywise", "joining"])
 def test_what_converts_in_float64(x64, tmp_path, group):
     found = make(shipped(GROUPS[group], "float64", tmp_path / "b").path, None)
     assert "refused" not in found, found
@@ -202,11 +200,11 @@ REFUSED = {
     "stablehlo.bitcast_convert": jnp.signbit,
     "the native routine 'lapack": lambda x: jnp.linalg.solve(array(W, x), x.T).T,
     "stablehlo.convolution": lambda x: jax.vmap(lambda r: jnp.convolve(r, jnp.ones(2, r.dtype)))(x),
-    "arrays of complex<f32>": lambda x: jnp.abs(x + 1j * x.astype(jnp.complex64)),
+    "arrays of complex<f32>": lambda x: jnp.abs(x * (1 + 1j)),
     "stablehlo.reduce_window has no ONNX form here but for running sums": lambda x: jnp.cumprod(x, axis=1),
     "indexing of each row by its own index": lambda x: jnp.take_along_axis(x, jnp.argmax(x, 1)[:, None], 1),
     "this kind of indexing": lambda x: jnp.interp(x, jnp.arange(4.0), jnp.arange(4.0) ** 2),
-    "indexing along the batch": lambda x: x[0][None] + jnp.zeros_like(x),
+    "indexing along the batch": lambda x: x[jnp.array([0, 0])],
     "decide as the bundle does: 'y' differs in 4 of": lambda x: jax.lax.top_k(x, 2)[0],  # a NaN is largest to JAX
     "decide as the bundle does: 'y' differs": lambda x: jnp.sum(
         x[:, :, None] - x[:, None], axis=(1, 2)
@@ -227,19 +225,19 @@ def test_what_the_runtime_lacks_is_refused(x64, tmp_path):
     assert "ONNX Runtime can't run it" in make(bundle.path, None)["refused"]
 
 
-def test_a_mask_at_its_threshold_decides(tmp_path):
-    """Rows where the two runtimes round to different sides of a threshold: refused, whatever the tolerance."""
-    x = rows(200)
-    limit = np.sort(np.abs(np.asarray(jax.jit(lambda x: jnp.tanh(x @ jnp.ones((2, 64))) @ jnp.ones(64))(x))))[100]
-
-    def on_the_edge(x):
-        return {"kept": jnp.abs(jnp.tanh(x @ jnp.ones((2, 64))) @ jnp.ones(64)) >= limit * (1 + 1e-7)}
-
-    bundle = export_bundle(Exportable(on_the_edge, {"x": x}), tmp_path / "b")
-    examples = bundle.path / "example.safetensors"
-    assert examples.exists()
-    found = make(bundle.path, 0.5)
-    assert "refused" in found or found["rows_compared"] == 200
+def test_the_tolerance_is_the_users(tmp_path):
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    bundle = export_bundle(
+        Exportable(lambda x: {"y": jnp.tanh(x @ array(W, x)) @ array(W, x)}, {"x": x}), tmp_path / "b"
+    )
+    worst = make(bundle.path, None)["largest_relative_difference"]
+    assert 0 < worst < 1e-5
+    assert "'y' differs in" in make(bundle.path, worst / 2)["refused"]
+    assert "refused" not in make(bundle.path, worst * 1.01)
+    for wrong in (-1.0, 1.0, float("nan")):
+        with pytest.raises(UsageError, match="onnx_rtol must be at least 0 and below 1"):
+            export_bundle(exportable(), tmp_path / "c", onnx=True, onnx_rtol=wrong)
+    assert not (tmp_path / "c").exists()
 
 
 # ---------------------------------------------------------------------------- in a process of its own
@@ -269,16 +267,6 @@ def test_what_is_refused_leaves_nothing(tmp_path):
     with pytest.raises(BundleError, match=r"no ONNX model: stablehlo.sort has no ONNX form here. Nothing was exported"):
         export_bundle(function, tmp_path / "b", onnx=True)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_tolerance_is_the_users(made, tmp_path):
-    shutil.copytree(made.path, tmp_path / "b")
-    found = make(tmp_path / "b", 0.0)
-    assert "refused" in found or found["largest_relative_difference"] == 0.0
-    for wrong in (-1.0, 1.0, float("nan")):
-        with pytest.raises(UsageError, match="onnx_rtol must be at least 0 and below 1"):
-            export_bundle(exportable(), tmp_path / "c", onnx=True, onnx_rtol=wrong)
-    assert not (tmp_path / "c").exists()
 
 
 def a_program(folder, text):
@@ -321,8 +309,3 @@ def test_without_the_packages_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(_onnx.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'hardgrad\[onnx\]'"):
         export_bundle(exportable(), tmp_path / "b", onnx=True)
-
-
-def test_the_answer_is_json(made, tmp_path):
-    shutil.copytree(made.path, tmp_path / "b")
-    assert json.loads(json.dumps(make(tmp_path / "b", None)))["opset"] == 18

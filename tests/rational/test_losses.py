@@ -1,4 +1,4 @@
-"""Losses of projective outputs: golden values and gradients, finite at the ends of the range, masks, weights and shapes."""
+"""Losses of projective outputs: golden answers, the ends of the range, masks, weights and shapes."""
 
 from __future__ import annotations
 

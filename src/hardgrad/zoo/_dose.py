@@ -99,8 +99,8 @@ def _flat_share(plateau: Plateau) -> float:
 
 def exact_answer(
     features: NDArray[Any], *, noise: float, flat_share: float, plateau: Plateau, cells: int = 60, slopes: int = 6
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What whoever knows the simulator would answer: the most likely class, and the median of log10 IC50 in range.
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """What whoever knows the simulator would answer: the likeliest class, and the median of log10 IC50 in range.
 
     The prior of IC50 and h is cut into cells. Given both, a curve is Gaussian: with s the uninhibited shares, its mean
     is s and its covariance noise²·I + spread²·(s sᵀ + (1-s)(1-s)ᵀ).
@@ -114,7 +114,7 @@ def exact_answer(
         slopes: cells of h.
 
     Returns:
-        Classes ``[curve]`` and medians ``[curve]``.
+        Whether in range is the likeliest, whether above is likelier than below, and medians: all ``[curve]``.
     """
     middle = (np.arange(cells) + 0.5) / cells
     slope = np.interp((np.arange(slopes) + 0.5) / slopes, (0.0, 1.0), SLOPES)
@@ -129,7 +129,7 @@ def exact_answer(
     linear = (precision @ curves[:, :, None])[:, :, 0]
     constant = (linear * curves).sum(axis=1) + np.linalg.slogdet(covariance)[1]
 
-    classes, medians = [], []
+    accepted, upward, medians = [], [], []
     for response in np.array_split(features[:, 1::2], -(-len(features) // 2000)):  # a few MB at a time
         quadratic = _outer(response).reshape(len(response), -1) @ precision.reshape(len(curves), -1).T
         exponent = -0.5 * (quadratic - 2.0 * response @ linear.T + constant)
@@ -137,9 +137,10 @@ def exact_answer(
         of_ic50 = weight[:, :-1].reshape(len(response), len(REGIMES), cells, slopes).sum(axis=-1)
         of_regime = of_ic50.sum(axis=-1)
         of_regime[:, ABOVE] += weight[:, -1]
-        classes.append(of_regime.argmax(axis=1))
+        accepted.append(of_regime.argmax(axis=1) == IN_RANGE)
+        upward.append(of_regime[:, ABOVE] > of_regime[:, BELOW])
         medians.append(_median(of_ic50[:, IN_RANGE], *REGIMES[IN_RANGE]))
-    return np.concatenate(classes), np.concatenate(medians)
+    return np.concatenate(accepted), np.concatenate(upward), np.concatenate(medians)
 
 
 def _outer(rows: NDArray[Any]) -> NDArray[Any]:
@@ -160,6 +161,11 @@ def _median(weight: NDArray[Any], low: float, high: float) -> NDArray[Any]:
     return np.where(half[:, 0] > 0.0, found, (low + high) / 2.0)
 
 
+def classes(accepted: NDArray[Any], upward: NDArray[Any]) -> NDArray[Any]:
+    """The classes answered: in range where accepted, else above or below."""
+    return np.where(accepted, IN_RANGE, np.where(upward, ABOVE, BELOW))
+
+
 def confusion(truth: NDArray[Any], answer: NDArray[Any]) -> NDArray[np.int64]:
     """How often each class (a row) was answered by each (a column), ``[3, 3]``."""
     counts = np.zeros((3, 3), np.int64)
@@ -167,11 +173,11 @@ def confusion(truth: NDArray[Any], answer: NDArray[Any]) -> NDArray[np.int64]:
     return counts
 
 
-def macro_f1(counts: NDArray[Any], classes: Sequence[int] = (BELOW, IN_RANGE, ABOVE)) -> float:
+def macro_f1(counts: NDArray[Any], of: Sequence[int] = (BELOW, IN_RANGE, ABOVE)) -> float:
     """The mean over classes of 2·hits / (labelled so + answered so); a class that is neither counts 0."""
     hits = counts.diagonal()
     both = counts.sum(axis=0) + counts.sum(axis=1)
-    return float(np.mean([2.0 * hits[k] / both[k] if both[k] else 0.0 for k in classes]))
+    return float(np.mean([2.0 * hits[k] / both[k] if both[k] else 0.0 for k in of]))
 
 
 def judge(curves: Curves, accepted: NDArray[Any], upward: NDArray[Any], value: NDArray[Any]) -> dict[str, float]:
@@ -190,7 +196,7 @@ def judge(curves: Curves, accepted: NDArray[Any], upward: NDArray[Any], value: N
         (NaN if none is); ``accept_rate`` and ``bottom_rate``, of all curves.
     """
     direction = np.where(upward, ABOVE, BELOW)
-    answer = np.where(accepted, IN_RANGE, direction)
+    answer = classes(accepted, upward)
     in_range = curves.regime == IN_RANGE
     known = in_range & accepted
     return {

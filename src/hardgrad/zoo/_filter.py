@@ -57,9 +57,7 @@ def simulate(count: int, points: int, highest_q: float, rng: np.random.Generator
         highest_q: Q lies between 2 and this.
         rng: draws them.
     """
-    parameters = rng.uniform(
-        [NATURAL[0], np.log(TRAINED_Q[0])], [NATURAL[1], np.log(highest_q)], (count, len(_CENTRE))
-    )
+    parameters = rng.uniform([NATURAL[0], np.log(TRAINED_Q[0])], [NATURAL[1], np.log(highest_q)], (count, len(_CENTRE)))
     return Filters(parameters, rng.uniform(*BAND, (count, points)))
 
 
@@ -102,7 +100,7 @@ class Gain(eqx.Module):
 
 
 class PowerLaws(eqx.Module):
-    """Numbers whose logarithms are linear in log ω₀ and log Q: ``[filter, 2]`` to ``[filter, outputs]``. Starts at 0."""
+    """Logarithms that are linear in log ω₀ and log Q: ``[filter, 2]`` to ``[filter, outputs]``, all 0 at first."""
 
     weight: Float[Array, "*member inputs outputs"]
     bias: Float[Array, "*member outputs"]
@@ -140,5 +138,51 @@ class Transfer(eqx.Module):
         if self.form == "published":
             below, above = jax.nn.softplus(z), jnp.broadcast_to(one, z.shape)
         else:
-            below, above = (jnp.exp(z) if self.form == "positive" else z + jnp.tile(one, 2)).reshape(-1, 2, 3)[:, :, :].swapaxes(0, 1)
+            coefficients = jnp.exp(z) if self.form == "positive" else z + jnp.tile(one, 2)
+            below, above = coefficients[:, :3], coefficients[:, 3:]
         return Projective(_magnitude(above, filters.frequency), _magnitude(below, filters.frequency))
+
+
+def transfer(form: Form, *, width: int, key: Key[Array, ""]) -> Transfer:
+    """A `Transfer` whose coefficients come of a perceptron."""
+    return Transfer(
+        Perceptron(2, 3 if form == "published" else 6, width=width, depth=2, key=key, dtype=jnp.float32), form
+    )
+
+
+def _magnitude(coefficients: Any, frequency: Any) -> Array:
+    """|c₀ + c₁ s + c₂ s²|, ``[filter, point]``, of ``[filter, 3]``; a shade above 0 where that is 0."""
+    c0, c1, c2 = (coefficients[:, i, None] for i in range(3))
+    omega = jnp.exp(jnp.asarray(frequency))
+    return jnp.sqrt(jnp.square(c0 - c2 * omega**2) + jnp.square(c1 * omega) + _FLOOR**2)
+
+
+def log_gain(model: Callable[[Filters], Projective], filters: Filters) -> Array:
+    """log P - log Q, ``[filter, point]``."""
+    P, Q = model(filters)
+    return jnp.log(P) - jnp.log(Q)
+
+
+def log_ratio_loss(outputs: tuple[Any, Any], targets: Targets) -> Float[Array, ""]:
+    """Mean of (log P/Q - log y)², which no common factor of P and Q changes. For P, Q and labels above 0."""
+    P, Q = outputs
+    return jnp.mean(jnp.square(jnp.log(P) - jnp.log(Q) - jnp.log(jnp.asarray(targets.numerator))))
+
+
+def highest_point(model: Callable[[Filters], Projective], parameters: Any) -> tuple[Array, Array]:
+    """Logarithms of the largest gain in the band and of its frequency, ``[filter]``.
+
+    A grid over the band, then three finer ones about the highest point so far: the last has steps of 2e-6, where
+    the band of a filter with Q = 500 is 2e-3 wide.
+    """
+    grid = jnp.linspace(*BAND, _COARSE, dtype=parameters.dtype)
+    step = (BAND[1] - BAND[0]) / (_COARSE - 1)
+    frequency = jnp.broadcast_to(grid, (len(parameters), _COARSE))
+    for zoom in range(_ZOOMS + 1):
+        found = log_gain(model, Filters(parameters, frequency))
+        height = jnp.max(found, axis=1)
+        where = jnp.take_along_axis(frequency, jnp.argmax(found, axis=1)[:, None], axis=1)
+        if zoom < _ZOOMS:
+            frequency = where + step * jnp.linspace(-1.0, 1.0, _FINE, dtype=parameters.dtype)
+            step = 2 * step / (_FINE - 1)
+    return height, where[:, 0]

@@ -81,6 +81,15 @@ _ENTRIES = (
         order="1",
         module="hardgrad.zoo.rational_dose",
     ),
+    Entry(
+        name="rational-filter",
+        summary="Resonator peaks: does a rational network keep them where Q is higher than it has seen?",
+        application="rational",
+        method="automatic differentiation",
+        architecture="transfer function",
+        order="1",
+        module="hardgrad.zoo.rational_filter",
+    ),
 )
 
 

@@ -1,6 +1,6 @@
 """Censored dose-response: can one rational model say a number, "below" or "above" as well as two networks can?
 
-    hardgrad run rational-dose                        about 60 s, five seeds of four arms side by side
+    hardgrad run rational-dose                        about 30 s, five seeds of four arms side by side
     hardgrad run rational-dose --plateau high         flat curves that can be told apart
     hardgrad run rational-dose --noise 0.2            classes that overlap
 
@@ -25,7 +25,7 @@ learns all labels, weights of 1, 3 and 10 for those in range were tried for each
 
 Each arm's threshold is the one of least cost on the same held-out labels. Between it and the score that 99 % of
 curves in range exceed lies the gap: accepted, but doubtful. The line "exact" is no arm: it knows the simulator and its
-noise, and nothing can do better on average. The closing lines say who won, from the figures.
+noise, and answers the likeliest class and the median. The closing lines say who won, from the figures.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ from ._dose import (
     IN_RANGE,
     Curves,
     Plateau,
+    classes,
     confusion,
     exact_answer,
     judge,
@@ -273,14 +274,14 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
             found = judge(curves, accepted, upward, on_test.value[i])
             gap = float(np.mean(accepted & (score < tau_train)))
             rows[name].append({**found, "gap_rate": gap, "tau_infer": tau_infer, "tau_train": tau_train})
-            counts[name] += confusion(curves.regime, np.where(accepted, IN_RANGE, np.where(upward, ABOVE, BELOW)))
+            counts[name] += confusion(curves.regime, classes(accepted, upward))
         if name == "projective":
             angles = _angles(on_test, test[0], rows[name][0]["tau_infer"])
     rows["exact"], counts["exact"] = [], np.zeros((3, 3), np.int64)
     for curves in test:
-        classes, medians = exact_answer(curves.features, **config.simulator)
-        rows["exact"].append({**judge(curves, classes == IN_RANGE, classes == ABOVE, medians), "gap_rate": 0.0})
-        counts["exact"] += confusion(curves.regime, classes)
+        accepted, upward, medians = exact_answer(curves.features, **config.simulator)
+        rows["exact"].append({**judge(curves, accepted, upward, medians), "gap_rate": 0.0})
+        counts["exact"] += confusion(curves.regime, classes(accepted, upward))
     table = {name: {key: [one[key] for one in found] for key in found[0]} for name, found in rows.items()}
     title = f"{config.members} seeds, {config.test} test curves each; mean ± standard deviation over seeds"
     content = {
