@@ -134,3 +134,28 @@ def test_an_objective_that_forgets_it_is_told() -> None:
 
     with pytest.raises(hg.UsageError, match=r"return \(loss, metrics, model\)"):
         fit(objective=forgetful)
+
+
+class Noisy(eqx.Module):
+    """A line with dropout, and with running state that it only moves in training."""
+
+    line: Centred
+    dropout: eqx.nn.Dropout
+    inference: bool = False
+
+
+def test_validation_is_in_inference_mode() -> None:
+    def dropped(model: Noisy, x: Any, controls: Any, key: Any) -> Any:
+        kept = model.dropout(jnp.ones_like(x), key=key)
+        loss, metrics, line = objective(model.line, x, controls, key)
+        metrics = {**metrics, "kept": jnp.mean(kept == 1.0)}
+        if model.inference:
+            return loss, metrics
+        return loss, metrics, eqx.tree_at(lambda m: m.line, model, line)
+
+    trainer = hg.Trainer(hg.GradientMethod(hg.Autodiff(), optax.sgd(0.05)))
+    result = trainer.fit(Noisy(line(), eqx.nn.Dropout(0.5)), dropped, X, epochs=2, batch_size=8, validation=X)
+    assert result.history[-1].metrics["val_kept"] == 1.0
+    assert result.history[-1].metrics["kept"] == 0.0
+    assert int(result.model.line.seen.value) == 6
+    assert result.model.inference is False

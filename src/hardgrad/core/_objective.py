@@ -44,7 +44,8 @@ class Objective(Protocol):
         """The scalar loss of `model` on `batch`, and a flat dict of scalars worth recording.
 
         A model with `Running` state is returned third, with that state as it is to be after the step; of this
-        model only what stands in `Running` is read.
+        model only what stands in `Running` is read. In validation the ``inference`` fields of the model are True, as
+        `equinox.nn.inference_mode` sets them, and nothing is kept.
         """
         ...
 
@@ -86,6 +87,7 @@ class Loss(eqx.Module):
         compute_dtype: dtype of the model's arithmetic, or None to leave it alone.
         scale: the loss scale, a scalar, or None.
         running: the model's running state, or None; it stands in for what `rest` holds of it.
+        inference: whether the model is only evaluated: its ``inference`` fields are then True.
     """
 
     objective: Any
@@ -97,10 +99,12 @@ class Loss(eqx.Module):
     compute_dtype: Any = eqx.field(static=True, default=None)
     scale: Float[Array, ""] | None = None
     running: PyTree = None
+    inference: bool = eqx.field(static=True, default=False)
 
     def model(self, params: Params) -> PyTree:
         """The whole model with these parameters."""
-        return eqx.combine(params, self.rest) if self.running is None else eqx.combine(params, self.running, self.rest)
+        whole = eqx.combine(params, self.rest) if self.running is None else eqx.combine(params, self.running, self.rest)
+        return eqx.nn.inference_mode(whole) if self.inference else whole
 
     def __call__(self, params: Params) -> tuple[Float[Array, ""], Metrics]:
         """The loss at `params` and the objective's metrics."""
@@ -125,7 +129,7 @@ def _single(params: Params, bound: tuple[Loss, PyTree, Any]) -> tuple[Array, Met
         value, metrics = cast_floats((value, metrics), out_dtype)
     if loss.scale is not None:
         value = _multiply_cotangent(value, loss.scale)
-    if loss.running is not None:
+    if loss.running is not None and not loss.inference:
         metrics |= _running_metrics(running, loss.running)
     return value, metrics
 

@@ -25,8 +25,8 @@ _OFFERED = ("tau", "inputs", "targets", "epoch", "global_step", "loss_weights", 
 class TrainingObjective(eqx.Module):
     """An objective in training and in validation.
 
-    A `HeldOut` batch is evaluated with the model in inference mode and with the control ``tau_eval`` for ``tau``; its
-    ``tau_train`` is reported as ``tau_eval``.
+    A `HeldOut` batch is evaluated with the control ``tau_eval`` for ``tau``; its ``tau_train`` is reported as
+    ``tau_eval``.
 
     Attributes:
         objective: what is evaluated.
@@ -44,7 +44,7 @@ class TrainingObjective(eqx.Module):
         """Loss, metrics, and the changed model where there is one."""
         held_out = isinstance(batch, HeldOut)
         if held_out:
-            model, controls = eqx.nn.inference_mode(model), {**controls, "tau": controls["tau_eval"]}
+            controls = {**controls, "tau": controls["tau_eval"]}
         with policy_scope(self.policy):
             found = self.objective(model, tuple(batch), controls, key)
         if held_out and isinstance(found, tuple) and isinstance(found[1], Mapping):

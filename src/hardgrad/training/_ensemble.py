@@ -89,6 +89,5 @@ class EnsembleObjective(eqx.Module):
 
         axes = (0, 1 if self.own_data else None, 0)
         losses, metrics, *changed = eqx.filter_vmap(on, in_axes=axes)(arrays, batch, keys)
-        mean = lambda values: jnp.mean(jnp.asarray(values, losses.dtype))
-        averages = {name: mean(values) for name, values in metrics.items()}
+        averages = {name: jnp.mean(jnp.asarray(values, losses.dtype)) for name, values in metrics.items()}
         return (jnp.mean(losses), averages, *(eqx.combine(new, rest) for new in changed))

@@ -156,7 +156,17 @@ class Program:
         if microbatches > 1:
             batch = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch)
         controls = self.named(numbers)
-        return Loss(objective, rest, batch, controls, key, microbatches, self.compute_dtype, running=running)
+        return Loss(
+            objective,
+            rest,
+            batch,
+            controls,
+            key,
+            microbatches,
+            self.compute_dtype,
+            running=running,
+            inference=not train,
+        )
 
 
 def control_kinds(controls: list[dict[str, Any]], static: frozenset[str]) -> tuple[tuple[str, str], ...]:

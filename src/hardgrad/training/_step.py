@@ -179,8 +179,7 @@ def _not_computed(x: jax.ShapeDtypeStruct) -> Array:
 
 def evaluate(loss: Loss, params: Params) -> dict[str, Array]:
     """Loss and metrics at `params` by name, with nothing updated."""
-    value, metrics = loss(params)
-    return _by_name(value, take_running(metrics, loss.running)[0])
+    return _by_name(*loss(params))
 
 
 def _by_name(value: Array, metrics: dict[str, Array], *, taken: Iterable[str] = ("loss",)) -> dict[str, Array]:

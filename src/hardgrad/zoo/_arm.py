@@ -13,17 +13,10 @@ Source of the damped step: Nakamura and Hanafusa, J. Dyn. Syst. Meas. Control 10
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
 from numpy.typing import NDArray
-
-from ..core import Controls
-from ..rational import Projective, ProjectiveMLP
 
 REACH = 0.1
 """Displacements lie in a square of this half-width, which is the unit of the models' steps and displacements."""
