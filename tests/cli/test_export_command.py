@@ -126,13 +126,13 @@ def test_a_black_box_run_ships_as_the_same_chain(capsys):
     ],
 )
 def test_mistakes(capsys, arguments, said):
-    before = {p for p in pathlib.Path().rglob("*")}
+    before = set(pathlib.Path().rglob("*"))
     assert main(["export", *arguments]) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert said in told.err
     assert len(told.err.strip().splitlines()) <= 2
-    assert {p for p in pathlib.Path().rglob("*")} == before
+    assert set(pathlib.Path().rglob("*")) == before
 
 
 def test_a_recipe_with_nothing_to_export(capsys):

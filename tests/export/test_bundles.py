@@ -223,6 +223,14 @@ def test_a_bundle_for_several_platforms_runs_here(tmp_path):
     assert bundle.self_test().bitwise
 
 
+def test_a_bundle_that_does_not_run_on_the_default_device(made):
+    elsewhere = load_bundle(made.path)
+    elsewhere.device = jax.devices()[1]
+    assert all(same(value, made(rows(3))[name]) for name, value in elsewhere(rows(3)).items())
+    with jax.default_device(jax.devices()[1]):
+        assert load_bundle(made.path).self_test().bitwise
+
+
 def test_a_platform_that_is_not_here(tmp_path):
     with pytest.raises(BundleError, match=r"is for tpu, and JAX has only cpu here\..* platforms=\('tpu', 'cpu'\)"):
         export_bundle(exportable(), tmp_path / "b", platforms=("tpu",))

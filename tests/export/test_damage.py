@@ -139,6 +139,36 @@ def test_forged_metadata(folder, path, to, said):
     assert said in refused(folder)
 
 
+def places(value, path=()):
+    """Every place in a JSON value."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield from places(item, (*path, key))
+
+
+def test_anything_anywhere_in_the_metadata(folder, monkeypatch):
+    """Loaded as it was, or refused in a sentence."""
+    monkeypatch.undo()
+    good = (folder / "metadata.json").read_text()
+    odd = [None, True, -1, 2**70, 0.5, "", "../x", "rows", [], [1], {}, {"name": "x"}, "a" * 100_000]
+    guarded = {"schema", "version", "inputs", "outputs", "platforms", "files", "calling_convention_version"}
+    random, outcomes = np.random.default_rng(0), {}
+    for place in list(places(json.loads(good)))[1:]:
+        for i in random.permutation(len(odd))[:4]:
+            (folder / "metadata.json").write_text(good)
+            changed(folder, *place, to=odd[i])
+            try:
+                load_bundle(folder)
+            except BundleError as error:
+                said = str(error)
+                outcomes.setdefault(place[0], []).append(len(said.splitlines()) == 1 and len(said) < 1000)
+            else:
+                outcomes.setdefault("loaded", []).append(place[0] not in guarded or place[-1] == "name")
+    assert outcomes.keys() == guarded | {"loaded"}
+    assert all(all(right) for right in outcomes.values())
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", "1", "{", '"hardgrad.bundle"', "[" * 100_000, "\udcff"])
 def test_metadata_that_is_no_object(folder, text):
     (folder / "metadata.json").write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -26,7 +26,7 @@ ODD = [
     [1e30, -1e30, 0.5, -0.5],
     [np.inf, np.nan, -np.inf, 0],
     [1, 1, 2, 2],
-    [1e-41, -1e-41, 1e-7, -1e-7],
+    [1e-30, -1e-30, 1e-7, -1e-7],
 ]
 
 
@@ -41,7 +41,7 @@ def cosine_of(x):
 ENTRYWISE = {
     "exp": lambda x: jnp.exp(jnp.minimum(x, 80)),
     "expm1": lambda x: jnp.expm1(jnp.minimum(x, 80)),
-    "log": lambda x: jnp.log(jnp.where(jnp.abs(x) < 1e-30, 1, x)),  # XLA takes subnormal numbers for 0
+    "log": jnp.log,
     "log1p": jnp.log1p,
     "sqrt": jnp.sqrt,
     "rsqrt": jax.lax.rsqrt,
@@ -200,7 +200,7 @@ REFUSED = {
     "stablehlo.bitcast_convert": jnp.signbit,
     "the native routine 'lapack": lambda x: jnp.linalg.solve(array(W, x), x.T).T,
     "stablehlo.convolution": lambda x: jax.vmap(lambda r: jnp.convolve(r, jnp.ones(2, r.dtype)))(x),
-    "arrays of complex<f32>": lambda x: jnp.abs(x * (1 + 1j)),
+    "arrays of complex<f32>": lambda x: jnp.abs(x.astype(jnp.complex64)),
     "stablehlo.reduce_window has no ONNX form here but for running sums": lambda x: jnp.cumprod(x, axis=1),
     "indexing of each row by its own index": lambda x: jnp.take_along_axis(x, jnp.argmax(x, 1)[:, None], 1),
     "this kind of indexing": lambda x: jnp.interp(x, jnp.arange(4.0), jnp.arange(4.0) ** 2),

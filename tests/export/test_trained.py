@@ -27,9 +27,7 @@ MODEL = {"w": jnp.array([3.0, 1.0]), "seen": Kept(jnp.zeros(())), "name": "line"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    trainer = hg.Trainer(
-        hg.GradientMethod(hg.Autodiff(), optax.sgd(1.05, momentum=0.1)), callbacks=[hg.Best("loss", "min")]
-    )
+    trainer = hg.Trainer(hg.GradientMethod(hg.Autodiff(), optax.sgd(1.05)), callbacks=[hg.Best("loss", "min")])
     path = tmp_path_factory.mktemp("runs") / "run"
     result = trainer.fit(MODEL, objective, jnp.array([1.0, -1.0]), epochs=6, run=path)
     return trainer, result, path
@@ -57,7 +55,7 @@ def test_what_is_not_there(run, tmp_path):
     with pytest.raises(CheckpointError, match="does not fit"):
         trained_model(folder, trainer, {**MODEL, "w": jnp.zeros(3)})
     shutil.rmtree(folder.best_path)
-    with pytest.raises(UsageError, match="kept no best parameters. Take the last ones: --params final"):
+    with pytest.raises(UsageError, match=r"kept no best parameters\. Take the last ones: --params final"):
         trained_model(folder, trainer, MODEL, which="best")
     assert trained_model(folder, trainer, MODEL)[1]["params"] == "final"
     shutil.rmtree(folder.checkpoints_path)

@@ -96,7 +96,7 @@ def export_bundle(
         "jax": jax.__version__,
         "calling_convention_version": exported.calling_convention_version,
         "platforms": list(exported.platforms),
-        "x64": bool(jax.config.values["jax_enable_x64"]),
+        "x64": jax.dtypes.canonicalize_dtype(np.float64) == np.float64,
         "inputs": [spec.to_json() for spec in inputs],
         "outputs": [spec.to_json() for spec in outputs],
         "rows": {name: len(next(iter(rows.values()))) for name, (rows, _) in sets.items()},

@@ -77,7 +77,9 @@ class Bundle:
             BundleError: an input missing, unknown, or of another dtype or shape.
         """
         with jax.enable_x64(True):  # float64 stays float64; float32 is not touched
-            given = [jax.device_put(value, self.device) for value in self._checked(inputs, named)]
+            given: list[Any] = self._checked(inputs, named)
+            if self.device != jax.devices()[0]:  # where jit puts them by itself, and faster
+                given = jax.device_put(given, self.device)
             try:
                 results = self._call(*given)
                 return {spec.name: np.asarray(x) for spec, x in zip(self.outputs, results, strict=True)}

@@ -168,7 +168,9 @@ class Manifest:
         version = content.get("version")
         if type(version) is not int or version != VERSION:
             way_out = "Install a newer hardgrad." if type(version) is int and version > VERSION else _AGAIN
-            raise BundleError(f"{folder} is a bundle of version {version!r}; this hardgrad reads {VERSION}. {way_out}")
+            raise BundleError(
+                f"{folder} is a bundle of version {repr(version)[:40]}; this hardgrad reads {VERSION}. {way_out}"
+            )
         files = _files(folder, content.get("files"))
         if listed != sums({METADATA: digest, **{name: sum_ for name, (_, sum_) in files.items()}}):
             raise BundleError(f"{folder / SUMS} is damaged: it is not the list of this bundle's files. {_AGAIN}")

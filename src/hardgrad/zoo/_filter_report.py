@@ -15,6 +15,7 @@ ARMS = ("perceptron", "signed", "published", "positive", "powers", "implicit")
 Table = Mapping[str, Mapping[str, Mapping[str, list[float]]]]
 """Arm, part (``"inside"`` or ``"beyond"`` the trained range), figure: a value each seed."""
 
+_PARTS = ("inside", "beyond")
 _STYLES = {
     "perceptron": {"color": SOFT, "ls": "--"},
     "signed": {"color": VERMILLION, "ls": "-"},
@@ -48,37 +49,28 @@ def table_lines(table: Table) -> list[str]:
 
 def verdict_lines(table: Table) -> list[str]:
     """Who won, and what each piece of structure is worth, from the figures."""
-
-    def mean(name: str, part: str, key: str = "within") -> float:
-        return 100 * float(np.mean(table[name][part][key]))
-
-    def versus(first: str, second: str, part: str, key: str = "within") -> str:
-        return compare(table[first][part][key], table[second][part][key], -1.0)
-
     lines = []
-    for part, where in (("inside", "Inside the trained range"), ("beyond", "Beyond the trained range")):
-        kept, within = versus("powers", "signed", part, "kept"), versus("powers", "signed", part)
-        lines.append(
-            f"{where}, powers {kept} signed by peaks kept ({mean('powers', part, 'kept'):.0f} % against "
-            f"{mean('signed', part, 'kept'):.0f} %)"
-        )
-        lines.append(
-            f"and {within} it by peaks within 10 % ({mean('powers', part):.0f} % against {mean('signed', part):.0f} %)."
-        )
-        others = [name for name in ("perceptron", "published", "positive") if versus("powers", name, part) != "beats"]
-        if others:
-            lines.append(f"There it does not beat {' and '.join(others)}.")
-    lines.append("Peaks within 10 %, inside and beyond, as structure is added:")
-    lines.append(
-        "  "
-        + ", ".join(
-            f"{name} {mean(name, 'inside'):.0f} % and {mean(name, 'beyond'):.0f} %"
-            for name in ("signed", "positive", "powers")
-        )
-        + "."
-    )
-    loss = versus("powers", "implicit", "beyond")
-    lines.append(f"Beyond, the log-ratio loss {loss} the implicit one of the same model.")
+    for key, title in (("kept", "Peaks kept"), ("within", "Within 10 %")):
+        for part in _PARTS:
+            ours, theirs = table["powers"][part][key], table["signed"][part][key]
+            higher, lower = np.greater(ours, theirs).sum(), np.less(ours, theirs).sum()
+            word = compare(ours, theirs, -1.0)
+            lines.append(
+                f"{title}, {part}: powers {word} signed ({higher} of {len(ours)} seeds higher, {lower} lower)."
+            )
+    for part in _PARTS:
+        for name in ARMS[:-2]:
+            word = compare(table["powers"][part]["within"], table[name][part]["within"], -1.0)
+            if name != "signed" and word != "beats":
+                lines.append(f"Within 10 %, {part}: powers {word} {name}.")
+    lines.append("Within 10 %, inside and beyond, as structure is added to signed:")
+    shares = {
+        name: [f"{100 * np.mean(table[name][part]['within']):.0f} %" for part in _PARTS]
+        for name in ("signed", "positive", "powers")
+    }
+    lines.append("  " + ";  ".join(f"{name} {inside}, {beyond}" for name, (inside, beyond) in shares.items()))
+    word = compare(table["powers"]["beyond"]["within"], table["implicit"]["beyond"]["within"], -1.0)
+    lines.append(f"The loss: beyond, powers {word} implicit.")
     return lines
 
 

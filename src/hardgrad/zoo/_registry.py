@@ -90,6 +90,15 @@ _ENTRIES = (
         order="1",
         module="hardgrad.zoo.rational_filter",
     ),
+    Entry(
+        name="rational-arm",
+        summary="Through singular postures: what do networks know of an arm's steps where det J is 0?",
+        application="rational",
+        method="automatic differentiation",
+        architecture="perceptron to (P, Q)",
+        order="1",
+        module="hardgrad.zoo.rational_arm",
+    ),
 )
 
 

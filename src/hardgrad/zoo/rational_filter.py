@@ -75,7 +75,7 @@ from ._filter_report import ARMS, curve_figure, heights_figure, table_lines, ver
 from ._recipe import Conclusion, Experiment, Recipe
 
 TRAIN, TEST = range(2)
-RATES = {"perceptron": 0.1, "signed": 1.0, "published": 1.0, "positive": 1.0, "powers": 5.0, "implicit": 3.0}
+RATES = {"perceptron": 0.2, "signed": 1.0, "published": 1.0, "positive": 1.0, "powers": 5.0, "implicit": 3.0}
 """Each arm's learning rate, as a multiple of the config's."""
 _SHOWN = (1.0, 100.0)  # ω₀ and Q of the curve in the report
 

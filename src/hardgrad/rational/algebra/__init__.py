@@ -1,0 +1,1 @@
+"""Signed common meadows: numbers, arrays and tuples, and the labels that are lifted to them."""

@@ -1,0 +1,1 @@
+"""The published trainer's words on the library's trainer."""
