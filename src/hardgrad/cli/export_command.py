@@ -84,9 +84,8 @@ def _lines(bundle: Bundle, path: Path, parameters: Mapping[str, Any]) -> Iterato
         for spec in specs:
             yield _row(title, str(spec))
             title = ""
-    for key, value in bundle.metadata.items():
-        if isinstance(value, str | int | float) or value is None:
-            yield _row(key, json.dumps(value))
+    for key, value in _scalars({k: v for k, v in bundle.metadata.items() if k != "run"}):
+        yield _row(key, json.dumps(value, ensure_ascii=False))
     rows = manifest["rows"]
     edge = f" and {rows['edge']} edge rows" if "edge" in rows else ""
     yield _row("checked", f"{rows['example']} rows{edge}: the same bits as the jitted model")
@@ -101,6 +100,15 @@ def _lines(bundle: Bundle, path: Path, parameters: Mapping[str, Any]) -> Iterato
     yield "  from hardgrad.export import load_bundle"
     yield f"  bundle = load_bundle({str(path)!r})"
     yield f"  outputs = bundle({', '.join(spec.name for spec in bundle.inputs)})"
+
+
+def _scalars(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What is a number or a word in the metadata, and in the objects in it: thresholds, scores, seeds."""
+    for key, value in metadata.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{inner}", v) for inner, v in value.items() if not isinstance(v, dict | list))
+        elif not isinstance(value, list):
+            yield key, value
 
 
 def _row(title: str, text: str) -> str:

@@ -75,7 +75,7 @@ def simulate(count: int, near_share: float, pole_share: float, rng: np.random.Ge
     first, second = rng.uniform(-np.pi, np.pi, (2, count))
     displacement = rng.uniform(-REACH, REACH, (count, 2))
     kind, folded = rng.random(count), rng.random(count) < 0.5
-    offset = rng.choice([-1.0, 1.0], count) * np.exp(rng.uniform(*np.log(NEAR), count))
+    offset = rng.choice([-1.0, 1.0], count) * np.exp(rng.uniform(np.log(NEAR[0]), np.log(NEAR[1]), count))
     offset = np.where(kind < pole_share, 0.0, offset)
     beside = np.where(folded, np.where(offset > 0.0, np.pi, -np.pi) - offset, offset)
     close = kind < pole_share + near_share

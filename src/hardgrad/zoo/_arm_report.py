@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,19 @@ def column(table: Table, name: str, key: str, bucket: int) -> list[float]:
 
 def table_lines(table: Table) -> list[str]:
     """Mean ± standard deviation over seeds, in at most 80 columns."""
-    fraction = lambda values: f"{np.mean(values):.3f} ± {spread(values):.3f}"
-    share = lambda values: f"{100 * np.mean(values):.1f}±{100 * spread(values):.1f}"
-    percent = lambda values: f"{100 * np.mean(values):.3g}±{100 * spread(values):.2g}"
 
-    def block(title: str, key: str, names: tuple[str, ...], show: Any, first: int, width: int) -> list[str]:
+    def fraction(values: list[float]) -> str:
+        return f"{np.mean(values):.3f} ± {spread(values):.3f}"
+
+    def share(values: list[float]) -> str:
+        return f"{100 * np.mean(values):.1f}±{100 * spread(values):.1f}"
+
+    def percent(values: list[float]) -> str:
+        return f"{100 * np.mean(values):.3g}±{100 * spread(values):.2g}"
+
+    def block(
+        title: str, key: str, names: tuple[str, ...], show: Callable[[list[float]], str], first: int, width: int
+    ) -> list[str]:
         head = f"{'|det J|':<11}" + "".join(f"{title:>{width}}" for title in _TITLES[first:])
         rows = [
             f"{ARMS[name]:<11}"
@@ -81,7 +89,7 @@ def verdict_lines(table: Table) -> list[str]:
         else:
             word = compare(error["projective"], error[rival], 1.0)
             lines.append(f"|det J| {title}: against the exact step, projective {word} {ARMS[rival]}.")
-    word = compare(*(column(table, name, "exact_error", 4) for name in ("projective", "blind")), 1.0)
+    word = compare(column(table, "projective", "exact_error", 4), column(table, "blind", "exact_error", 4), 1.0)
     lines.append(f"|det J| {_TITLES[4]}: with the sign of det J, projective {word} sign-blind.")
     poles = {name: column(table, name, "refused", 0) for name in LEARNED}
     other = max(LEARNED[2:], key=lambda name: np.mean(poles[name]))

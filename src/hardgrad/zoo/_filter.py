@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from numpy.typing import NDArray
 
+from ..core import Controls
 from ..rational import Projective, Targets
 from ._baselines import Perceptron
 
@@ -78,7 +79,9 @@ def true_peak(parameters: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _scaled(parameters: Any) -> Array:
     """Log ω₀ and log Q brought to ±1 over the trained range."""
-    return (parameters - jnp.asarray(_CENTRE, parameters.dtype)) / jnp.asarray(_HALF, parameters.dtype)
+    parameters = jnp.asarray(parameters)
+    scaled: Array = (parameters - jnp.asarray(_CENTRE, parameters.dtype)) / jnp.asarray(_HALF, parameters.dtype)
+    return scaled
 
 
 class Gain(eqx.Module):
@@ -92,7 +95,7 @@ class Gain(eqx.Module):
     def __call__(self, filters: Filters) -> Projective:
         """P and Q, both ``[filter, point]``."""
         frequency = jnp.asarray(filters.frequency)
-        parameters = _scaled(jnp.asarray(filters.parameters))
+        parameters = _scaled(filters.parameters)
         parameters = jnp.broadcast_to(parameters[:, None], (*frequency.shape, 2))
         rows = jnp.concatenate([frequency[..., None] / BAND[1], parameters], axis=-1).reshape(-1, 3)
         P = jnp.exp(self.network(rows).reshape(frequency.shape))
@@ -133,7 +136,7 @@ class Transfer(eqx.Module):
 
     def __call__(self, filters: Filters) -> Projective:
         """P and Q, both ``[filter, point]``."""
-        z = self.network(_scaled(jnp.asarray(filters.parameters)))
+        z = self.network(_scaled(filters.parameters))
         one = jnp.asarray([1.0, 0.0, 0.0], z.dtype)
         if self.form == "published":
             below, above = jax.nn.softplus(z), jnp.broadcast_to(one, z.shape)
@@ -167,6 +170,17 @@ def log_ratio_loss(outputs: tuple[Any, Any], targets: Targets) -> Float[Array, "
     """Mean of (log P/Q - log y)², which no common factor of P and Q changes. For P, Q and labels above 0."""
     P, Q = outputs
     return jnp.mean(jnp.square(jnp.log(P) - jnp.log(Q) - jnp.log(jnp.asarray(targets.numerator))))
+
+
+class FitObjective(eqx.Module):
+    """A loss of outputs (P, Q) and lifted gains."""
+
+    loss: Callable[[tuple[Any, Any], Targets], Any] = eqx.field(static=True)
+
+    def __call__(self, model: Any, batch: tuple[Filters, Targets], controls: Controls, key: Key[Array, ""]) -> Any:
+        """Loss and no metrics."""
+        filters, targets = batch
+        return self.loss(model(filters), targets), {}
 
 
 def highest_point(model: Callable[[Filters], Projective], parameters: Any) -> tuple[Array, Array]:

@@ -266,8 +266,9 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
             with np.errstate(divide="ignore", invalid="ignore"):
                 found = times(P[i].astype(np.float64), steps.inputs[:, 2:]) / Q[i][:, None]
             rows[name].append({**judge(steps, found, refused), "tau_infer": tau})
-    for name, solver in (("damped", lambda steps: steps.damped), ("exact", lambda steps: steps.exact)):
-        rows[name] = [judge(steps, solver(steps), np.zeros(config.test, bool)) for steps in test]
+    none = np.zeros(config.test, bool)
+    rows["damped"] = [judge(steps, steps.damped, none) for steps in test]
+    rows["exact"] = [judge(steps, steps.exact, none) for steps in test]
     table = {name: {key: [one[key] for one in found] for key in found[0]} for name, found in rows.items()}
     title = f"{config.members} seeds, {config.test} test samples each; mean ± standard deviation over seeds"
     content = {"seeds": config.seeds, "buckets": list(BUCKETS), "profile": _PROFILE.tolist(), "arms": table}
@@ -292,7 +293,8 @@ def exportable(folder: RunFolder, config: Config, model: Any) -> Exportable:
     tau = threshold(config, np.asarray(rejection_score(*arm.inverse(x))), held_out.determinant)
 
     def decide(inputs: Any) -> dict[str, Any]:
-        strict = strict_inference(*arm.inverse(inputs), decision(tau))
+        P, Q = arm.inverse(inputs)
+        strict = strict_inference(P, Q, decision(tau))
         return {
             "step": times(strict.decoded, inputs[:, 2:]),
             "bottom_mask": strict.bottom_mask,

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from ..core import control
 from ..estimators import Autodiff
 from ..export import Exportable
-from ..rational import InferenceConfig, SCMObjective, Targets, implicit_loss, lift_targets, strict_inference
+from ..rational import InferenceConfig, Targets, implicit_loss, lift_targets, strict_inference
 from ..schedules import Cosine, Plan
 from ..training import (
     EnsembleObjective,
@@ -60,6 +60,7 @@ from ._filter import (
     HIGHEST_Q,
     TRAINED_Q,
     Filters,
+    FitObjective,
     Gain,
     PowerLaws,
     Transfer,
@@ -75,7 +76,7 @@ from ._filter_report import ARMS, curve_figure, heights_figure, table_lines, ver
 from ._recipe import Conclusion, Experiment, Recipe
 
 TRAIN, TEST = range(2)
-RATES = {"perceptron": 0.2, "signed": 1.0, "published": 1.0, "positive": 1.0, "powers": 5.0, "implicit": 3.0}
+RATES = {"perceptron": 0.8, "signed": 1.0, "published": 1.0, "positive": 1.0, "powers": 5.0, "implicit": 3.0}
 """Each arm's learning rate, as a multiple of the config's."""
 _SHOWN = (1.0, 100.0)  # ω₀ and Q of the curve in the report
 
@@ -155,7 +156,7 @@ def objective() -> ArmsObjective:
         return implicit_loss(*outputs, targets.numerator, targets.denominator)
 
     losses = {name: published if name == "implicit" else log_ratio_loss for name in ARMS}
-    return ArmsObjective({name: EnsembleObjective(SCMObjective(losses[name]), own_data=True) for name in ARMS})
+    return ArmsObjective({name: EnsembleObjective(FitObjective(losses[name]), own_data=True) for name in ARMS})
 
 
 def experiment(config: Config) -> Experiment:

@@ -31,12 +31,14 @@ from numpy.typing import NDArray
 
 from ..core import UsageError, control
 from ..estimators import Autodiff
+from ..export import Exportable
 from ..rational import (
     Calibration,
     LossConfig,
     ProjectiveMLP,
     SCMObjective,
     SCMTrainingLoss,
+    StrictModel,
     Targets,
     calibrate,
     lift_targets,
@@ -52,8 +54,10 @@ from ..training import (
     Trainer,
     controlled,
     make_ensemble,
+    member,
     over_members,
 )
+from ..training.callbacks import Best
 from ._arms import ArmsObjective
 from ._baselines import EpsilonRational, Perceptron, RegressionObjective, TwoStage, TwoStageObjective
 from ._config import check_range
@@ -189,6 +193,7 @@ def experiment(config: Config) -> Experiment:
             learning_rate=Cosine(config.learning_rate, 0.0, steps, unit="step"),
             tau=UniformDraw(5e-5, 2e-4, seed=config.seed),
         ),
+        callbacks=[Best("projective_loss", "min")],
     )
     return Experiment(
         trainer=trainer,
@@ -317,6 +322,30 @@ def _verdict(figures: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def exportable(folder: RunFolder, config: Config, model: Any) -> Exportable:
+    """The strict decision of the first member's projective arm, at a threshold calibrated for it.
+
+    Args:
+        folder: the run; not looked at.
+        config: the recipe's; held-out labels are drawn again from it.
+        model: the arms, trained.
+
+    Raises:
+        UsageError: the arm has learned too little for a threshold.
+    """
+    (calibration_x, calibration_y), (test_x, _) = samples(config, CALIBRATE), samples(config, TEST)
+    arm = member(model["projective"], 0)
+    bottom = np.isinf(calibration_y[:, 0])
+    calibration = calibrate(arm(calibration_x[:, 0]), bottom, false_rejection_rate=config.false_rejection)
+    edge = np.array([[0.5, 0.5], [0.0, 0.0], [-1.0, 1.0], [np.nan, 0.0], [np.inf, 0.0], [3e38, -3e38]], config.dtype)
+    return Exportable(
+        StrictModel(arm, calibration.config()),
+        {"x": test_x[:64, 0]},
+        metadata={"calibration": calibration.as_json(), "seed": config.seed},
+        edge_rows={"x": edge},
+    )
+
+
 def figures(folder: RunFolder) -> Mapping[str, Any]:
     """Error and poles found, a dot a seed."""
     shown = folder.read_json(folder.result_path).get("arms")
@@ -351,4 +380,5 @@ RECIPE = Recipe(
     smoke={"samples": 512, "epochs": 4, "members": 2},
     figures=figures,
     float64=lambda config: bool(config.float64),
+    export=exportable,
 )
