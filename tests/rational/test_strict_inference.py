@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hardgrad.core import UsageError
 from hardgrad.rational import InferenceConfig, StrictModel, StrictResult, rejection_score, strict_inference
 from hardgrad.rational._checks import check_choice, check_number
-from hardgrad.rational.decisions._scores import Score
+from hardgrad.rational._decisions._scores import Score
 
 FIELDS = ("decoded", "bottom_mask", "gap_mask", "fault_mask", "semantic_bottom_mask", "bottom_provenance")
 TINY = {np.float32: 1.1754944e-38, np.float64: 2.2250738585072014e-308}

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from hardgrad.core import UsageError
 from hardgrad.rational import STATUSES, Targets, lift_semantic_targets, lift_targets
-from hardgrad.rational.algebra._targets import _labels
+from hardgrad.rational._algebra._targets import _labels
 
 
 @pytest.mark.parametrize("case", golden.cases("lift_targets"), ids=lambda case: case["backend"])

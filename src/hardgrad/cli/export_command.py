@@ -105,10 +105,10 @@ def _lines(bundle: Bundle, path: Path, parameters: Mapping[str, Any]) -> Iterato
 def _scalars(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """What is a number or a word in the metadata, and in the objects in it: thresholds, scores, seeds."""
     for key, value in metadata.items():
-        if isinstance(value, dict):
-            yield from ((f"{key}.{inner}", v) for inner, v in value.items() if not isinstance(v, dict | list))
-        elif not isinstance(value, list):
-            yield key, value
+        inner = {f"{key}.{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
+        for name, part in inner.items():
+            if isinstance(part, str | int | float) and not name.endswith((".schema", ".version")):
+                yield name, part
 
 
 def _row(title: str, text: str) -> str:

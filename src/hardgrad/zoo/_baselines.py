@@ -51,7 +51,7 @@ def relative_error(prediction: Any, targets: Targets) -> Float[Array, ""]:
     """Mean over finite labels of |ŷ - y| / (1 + |y|)."""
     finite, truth = targets.finite, jnp.asarray(targets.numerator)
     error = jnp.abs(jnp.where(finite, prediction - truth, 0.0)) / (1.0 + jnp.abs(truth))
-    return jnp.sum(jnp.where(finite, error, 0.0)) / jnp.maximum(jnp.sum(finite), 1)
+    return jnp.sum(jnp.where(finite, error, 0.0)) / jnp.maximum(jnp.sum(finite, dtype=error.dtype), 1.0)
 
 
 class RegressionObjective(eqx.Module):

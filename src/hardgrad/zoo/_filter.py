@@ -189,14 +189,17 @@ def highest_point(model: Callable[[Filters], Projective], parameters: Any) -> tu
     A grid over the band, then three finer ones about the highest point so far: the last has steps of 2e-6, where
     the band of a filter with Q = 500 is 2e-3 wide.
     """
-    grid = jnp.linspace(*BAND, _COARSE, dtype=parameters.dtype)
-    step = (BAND[1] - BAND[0]) / (_COARSE - 1)
-    frequency = jnp.broadcast_to(grid, (len(parameters), _COARSE))
-    for zoom in range(_ZOOMS + 1):
+    coarse = jnp.linspace(*BAND, _COARSE, dtype=parameters.dtype)
+    fine = jnp.linspace(-1.0, 1.0, _FINE, dtype=parameters.dtype)
+    steps = (BAND[1] - BAND[0]) / (_COARSE - 1) * (2.0 / (_FINE - 1)) ** np.arange(_ZOOMS)
+
+    def best(frequency: Array) -> tuple[Array, Array]:
         found = log_gain(model, Filters(parameters, frequency))
-        height = jnp.max(found, axis=1)
-        where = jnp.take_along_axis(frequency, jnp.argmax(found, axis=1)[:, None], axis=1)
-        if zoom < _ZOOMS:
-            frequency = where + step * jnp.linspace(-1.0, 1.0, _FINE, dtype=parameters.dtype)
-            step = 2 * step / (_FINE - 1)
+        return jnp.max(found, axis=1), jnp.take_along_axis(frequency, jnp.argmax(found, axis=1)[:, None], axis=1)
+
+    def zoom(highest: tuple[Array, Array], step: Array) -> tuple[tuple[Array, Array], None]:
+        return best(highest[1] + step * fine), None
+
+    start = best(jnp.broadcast_to(coarse, (len(parameters), _COARSE)))
+    (height, where), _ = jax.lax.scan(zoom, start, jnp.asarray(steps, parameters.dtype))
     return height, where[:, 0]

@@ -30,6 +30,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +79,8 @@ from ._recipe import Conclusion, Experiment, Recipe
 TRAIN, TEST = range(2)
 RATES = {"perceptron": 0.8, "signed": 1.0, "published": 1.0, "positive": 1.0, "powers": 5.0, "implicit": 3.0}
 """Each arm's learning rate, as a multiple of the config's."""
-_SHOWN = (1.0, 100.0)  # ω₀ and Q of the curve in the report
+# The curve in the report: its Q, at ω₀ = 1, and its frequencies, half of them at the resonance.
+_SHOWN = (100.0, np.sort(np.concatenate([np.linspace(*BAND, 200), np.linspace(-0.1, 0.1, 201)])))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,55 +205,64 @@ def judge(height: NDArray[Any], where: NDArray[Any], error: NDArray[Any], parame
 def conclude(config: Config, result: FitResult) -> Conclusion:
     """Judge every arm on the test filters, inside and beyond the trained range."""
     filters, gains = samples(config, TEST)
+    truth = np.log(gains.astype(np.float64)).swapaxes(0, 1)
+    quality, frequency = _SHOWN
+    qualities = np.geomspace(TRAINED_Q[0], HIGHEST_Q, 60)
+    shown = np.log(np.stack([np.ones(60), qualities], axis=1))
+    all_parameters = np.concatenate([filters.parameters, _for_members(config, shown)])
     parameters = filters.parameters.astype(np.float64)
+    curve = Filters(np.log([[1.0, quality]]), frequency[None])
+    asked: Any = all_parameters, filters, Filters(*(_for_members(config, one) for one in curve))
+    asked = jax.tree.map(jnp.asarray, asked)
     table: dict[str, dict[str, dict[str, list[float]]]] = {}
+    curves, heights = {}, {}
     for name in ARMS:
-        height, where, found = (np.asarray(array, np.float64) for array in _foretell(result.model[name], filters))
-        error = found - np.log(gains.astype(np.float64)).swapaxes(0, 1)
+        height, where, found, gain_of_curve = (
+            np.asarray(array, np.float64) for array in foretell(result.model[name], *asked)
+        )
         table[name] = {}
         for part in ("inside", "beyond"):
             rows = []
             for i in range(config.members):
                 inside = parameters[:, i, 1] <= np.log(TRAINED_Q[1])
-                pick = inside if part == "inside" else ~inside
-                rows.append(judge(height[i, pick], where[i, pick], error[i, pick], parameters[pick, i]))
+                pick = np.flatnonzero(inside if part == "inside" else ~inside)
+                rows.append(judge(height[i, pick], where[i, pick], (found - truth)[i, pick], parameters[pick, i]))
             table[name][part] = {key: [row[key] for row in rows] for key in rows[0]}
+        curves[name] = np.exp(gain_of_curve[0, 0]).tolist()
+        heights[name] = np.exp(height[0, config.test :] - true_peak(shown)[0]).tolist()
     title = f"{config.members} seeds, {config.test} test filters each; mean ± standard deviation over seeds"
-    content = {"seeds": config.seeds, "arms": table, **_shown(result.model)}
-    return Conclusion(content, (title, *table_lines(table), "", *verdict_lines(table)))
-
-
-def _foretell(ensemble: Any, filters: Filters) -> Any:
-    """Height and frequency of the highest point, ``[members, filter]``, and log |H| ``[members, filter, point]``."""
-
-    def each(model: Any, filters: Filters) -> Any:
-        return *highest_point(model, filters.parameters), log_gain(model, filters)
-
-    return jax.jit(lambda filters: over_members(each, ensemble, filters, axis=1))(jax.tree.map(jnp.asarray, filters))
-
-
-def _shown(arms: Any) -> dict[str, Any]:
-    """For the report, of the first member: one resonance, and the height of peaks against Q."""
-    natural, quality = _SHOWN
-    frequency = np.sort(np.concatenate([np.linspace(*BAND, 200), np.linspace(-0.1, 0.1, 201)])) + np.log(natural)
-    one = Filters(np.log([[natural, quality]]).astype(np.float32), frequency[None].astype(np.float32))
-    qualities = np.geomspace(TRAINED_Q[0], HIGHEST_Q, 60)
-    parameters = np.stack([np.full(60, np.log(natural)), np.log(qualities)], axis=1)
-    curves, heights = {}, {}
-    for name in ARMS:
-        model = member(arms[name], 0)
-        curves[name] = np.exp(np.asarray(log_gain(model, one), np.float64)[0]).tolist()
-        height, _ = highest_point(model, jnp.asarray(parameters, jnp.float32))
-        heights[name] = np.exp(np.asarray(height, np.float64) - true_peak(parameters)[0]).tolist()
-    return {
+    content = {
+        "seeds": config.seeds,
+        "arms": table,
         "curve": {
             "quality": quality,
             "frequency": np.exp(frequency).tolist(),
-            "truth": gain(Filters(np.log([[natural, quality]]), frequency[None]))[0].tolist(),
+            "truth": gain(curve)[0].tolist(),
             "arms": curves,
         },
         "heights": {"quality": qualities.tolist(), "arms": heights},
     }
+    return Conclusion(content, (title, *table_lines(table), "", *verdict_lines(table)))
+
+
+@eqx.filter_jit
+def foretell(ensemble: Any, parameters: Any, filters: Filters, curve: Filters) -> Any:
+    """What an arm says; arguments have their members on the second axis.
+
+    Returns:
+        Logarithms of the height and of the frequency of the highest point, both ``[members, filter]``, for
+        `parameters`; log \\|H\\| of `filters` and of `curve`, both ``[members, filter, point]``.
+    """
+
+    def each(model: Any, parameters: Any, filters: Filters, curve: Filters) -> Any:
+        return *highest_point(model, parameters), log_gain(model, filters), log_gain(model, curve)
+
+    return over_members(each, ensemble, parameters, filters, curve, axis=1)
+
+
+def _for_members(config: Config, array: NDArray[Any]) -> NDArray[Any]:
+    """The same for all members, in float32."""
+    return np.repeat(array[:, None].astype(np.float32), config.members, axis=1)
 
 
 def exportable(folder: RunFolder, config: Config, model: Any) -> Exportable:

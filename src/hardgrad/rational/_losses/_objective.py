@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from ...core import Controls, Metrics, UsageError
+from .._algebra._targets import Targets, lift_targets
+from .._decisions._decode import InferenceConfig, strict_inference
 from .._policies import OUTPUT_LAYER, GradientPolicy, check_policy, current_policy, in_scope, policy_scope, with_policy
 from .._shapes import align, append_axes, loss_dtype
-from ..algebra._targets import Targets, lift_targets
-from ..decisions._decode import InferenceConfig, strict_inference
 from ._coverage import batch_coverage, bottom_of
 from ._losses import check_static
 from ._training_loss import LAMBDAS, SCMTrainingLoss

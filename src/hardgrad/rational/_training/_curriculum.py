@@ -9,7 +9,7 @@ from typing import Any
 
 from ...core import Progress, UsageError, did_you_mean
 from ...schedules import Schedule
-from ..losses._training_loss import LAMBDAS
+from .._losses._training_loss import LAMBDAS
 
 _TERMS = [name.removeprefix("lambda_") for name in LAMBDAS]
 

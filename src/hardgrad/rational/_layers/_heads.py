@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from ...core import UsageError, did_you_mean, whole_number
-from ..algebra._projective import Projective
+from .._algebra._projective import Projective
 from ._bases import AbstractBasis, Basis, as_basis, small_coefficients, weighted_sum
 
 Anchor = Literal["ones", "none"]

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ...core import UsageError, whole_number
-from ..algebra._projective import Projective
+from .._algebra._projective import Projective
 from ._bases import Basis
 from ._heads import ProjectiveRationalMultiHead, dense
 

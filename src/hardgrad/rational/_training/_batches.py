@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...core import UsageError
 from ...training import InMemory, Stream
-from ..algebra._targets import Targets, lift_semantic_targets, lift_targets
+from .._algebra._targets import Targets, lift_semantic_targets, lift_targets
 
 _FORMS = "(x, y), (x, y, status) or (x, Targets)"
 

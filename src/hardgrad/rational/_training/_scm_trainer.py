@@ -20,8 +20,8 @@ from ...core import UsageError, float_dtype, split_parameters
 from ...schedules import Plan, Schedule, UniformDraw
 from ...training import EpochRecord, FitResult, Outcome, Run, Trainer
 from ...training.callbacks import Callback, Checkpoints, History, StopBelow
-from ..algebra._targets import Targets
-from ..layers._heads import check_bottom_capability
+from .._algebra._targets import Targets
+from .._layers._heads import check_bottom_capability
 from ._accumulation import GROUP_ENDS, GroupEnds
 from ._batches import Lifter, training_feed, validation_feed
 from ._config import TrainingConfig

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from ...core import Controls, Progress, UsageError
+from .._algebra._targets import Targets
+from .._losses._objective import SCMObjective
+from .._losses._training_loss import SCMTrainingLoss
 from .._policies import GradientPolicy, policy_scope
-from ..algebra._targets import Targets
-from ..losses._objective import SCMObjective
-from ..losses._training_loss import SCMTrainingLoss
 from ._batches import HeldOut
 from ._config import TrainingConfig
 from ._curriculum import check_terms
