@@ -112,7 +112,7 @@ RUN = ("run", "hypercausal-depth", "--quiet", "--out", "new")
         (["resume", "thesis"], "thesis is not a run"),
         (["report"], "PATH"),
         (["report", "thesis"], "thesis is not a run"),
-        (["list", "--application", "xyzzy"], "There are: hypercausal."),
+        (["list", "--application", "xyzzy"], "There are: hypercausal, rational."),
         (["list", "--jsn"], "Did you mean --json?"),
     ],
     ids=lambda v: " ".join(v)[:60] if isinstance(v, list) else None,

@@ -70,6 +70,6 @@ class TwoStageObjective(eqx.Module):
         """Loss and its parts."""
         x, targets = batch
         logits = model.classifier(x)
-        classes = jnp.mean(jax.nn.softplus(logits) - logits * targets.bottom)
+        classes = jnp.mean(jax.nn.softplus(logits) - jnp.where(targets.bottom, logits, 0.0))
         regression = relative_error(model.regressor(x), targets)
         return classes + regression, {"cross_entropy": classes, "regression": regression}

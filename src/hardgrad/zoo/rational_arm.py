@@ -28,7 +28,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -184,8 +184,13 @@ def inverses(ensemble: Any, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]
     Returns:
         P ``[members, row, 4]`` and Q ``[members, row]``, in float32.
     """
-    found = jax.jit(lambda x: over_members(ArmModel.inverse, ensemble, x, axis=1))(jnp.asarray(x))
-    return np.asarray(found[0]), np.asarray(found[1])
+    P, Q = _inverses(ensemble, jnp.asarray(x))
+    return np.asarray(P), np.asarray(Q)
+
+
+@eqx.filter_jit
+def _inverses(ensemble: Any, x: Any) -> Any:
+    return over_members(ArmModel.inverse, ensemble, x, axis=1)
 
 
 def threshold(config: Config, score: NDArray[Any], determinant: NDArray[Any]) -> float:

@@ -285,8 +285,8 @@ def _lines(config: Config, figures: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         f"{config.members} seeds, {precision}; thresholds lose {config.false_rejection:.1%} of held-out finite samples",
         "",
-        f"{'':<14}{'relative error, median':>26}{'poles found':>15}{'finite lost':>13}{'wrong side':>12}",
-        f"{'':<14}{'mean ± sd      worst':>26}{'mean   worst':>15}{'mean':>13}{'seeds':>12}",
+        f"{'':<13}{'relative error, median':>27}{'poles found':>15}{'finite lost':>13}{'wrong side':>12}",
+        f"{'':<13}{'mean ± sd      worst':>27}{'mean   worst':>15}{'mean':>13}{'seeds':>12}",
     ]
     for name, label in ARMS.items():
         found = figures[name]
@@ -294,7 +294,7 @@ def _lines(config: Config, figures: dict[str, dict[str, Any]]) -> list[str]:
         wrong = [share for share in found["wrong_side"] if share is not None]
         seeds = f"{sum(share > 0 for share in wrong)} of {len(wrong)}" if wrong else "-"
         lines.append(
-            f"{label:<14}{np.mean(error):>10.4f} ± {spread(error):.4f}{max(error):>8.4f}"
+            f"{label:<13}{np.mean(error):>10.4f} ± {spread(error):.4f}{max(error):>8.4f}"
             f"{np.mean(poles):>7.1%}{min(poles):>8.1%}{np.mean(found['false_rejection']):>13.2%}{seeds:>12}"
         )
     return [*lines, "", *_verdict(figures)]
