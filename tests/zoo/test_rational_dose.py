@@ -18,8 +18,9 @@ from hardgrad.training import member
 from hardgrad.zoo import _dose, rational_dose
 from hardgrad.zoo._dose import ABOVE, ARMS, BELOW, IN_RANGE
 from hardgrad.zoo._dose_arms import EMPHASIS
-from hardgrad.zoo._dose_report import compare, table_lines, verdict_lines
+from hardgrad.zoo._dose_report import table_lines, verdict_lines
 from hardgrad.zoo._launch import launch
+from hardgrad.zoo._verdicts import compare
 
 SIMULATOR = {"noise": 0.05, "flat_share": 0.1, "plateau": "low"}
 TINY = rational_dose.Config(**rational_dose.RECIPE.smoke)

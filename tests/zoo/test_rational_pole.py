@@ -56,7 +56,7 @@ def test_the_verdict_follows_the_figures(rival: float, word: str) -> None:
     figures = {name: arm(0.01 if name == "projective" else 1.0) for name in recipe.ARMS}
     figures["perceptron"] = arm(rival)
     first, second = recipe._verdict(figures)
-    assert f"the projective arm {word} the best other, perceptron" in first
+    assert f"projective {word} the best other, perceptron" in first
     assert "ties with" in second
 
 

@@ -3,6 +3,8 @@
 While training a model emits tuples (P, Q) and never divides; deployed, it divides or says ⊥.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._algebra._array import SCMArray as SCMArray
 from ._algebra._functions import scm_add as scm_add
 from ._algebra._functions import scm_cos as scm_cos
@@ -117,3 +119,27 @@ from ._training._sampler import ema_update as ema_update
 from ._training._sampler import sampling_weights as sampling_weights
 from ._training._sampler import singularity_probability as singularity_probability
 from ._training._scm_trainer import SCMTrainer as SCMTrainer
+
+if not TYPE_CHECKING:  # which would otherwise accept any name
+    _OURS = {
+        "GradientPolicyConfig": "GradientPolicy",
+        "LinearRamp": "hardgrad.LinearRamp",
+        "ProjectiveSample": "Projective",
+        "RRProjectiveRationalModel": "RationalMLP",
+        "SCMInferenceWrapper": "StrictModel",
+        "SCMRationalLayer": "RationalLayer",
+        "SemanticTargets": "Targets",
+        "apply_policy_vectorized": "apply_policy",
+        "export_bundle": "hardgrad.export.export_bundle",
+        "implicit_loss_jax": "implicit_loss",
+        "load_onnx_runtime_bundle": "hardgrad.export.load_bundle",
+        "perturbed_threshold": "hardgrad.UniformDraw",
+        "strict_inference_jax": "strict_inference",
+        "strict_inference_numpy": "strict_inference",
+        "tau_infer_sweep_from_q_abs": "tau_infer_sweep",
+    }
+
+    def __getattr__(name: str) -> Any:
+        """Published names that are others here."""
+        hint = f"; here it is {_OURS[name]}" if name in _OURS else ""
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'{hint}", name=name)

@@ -187,9 +187,13 @@ class Session:
         all_steps = found[0] if len(found) == 1 else _joined(found)
         flags = all_steps["flag"]
         steps, frozen = len(flags["frozen"]), int(np.count_nonzero(flags["frozen"]))
-        metrics = self._reduced(all_steps["scalar"])
+        counted = flags["finite"] != 0
+        if not counted.any():  # nothing else to show
+            counted[:] = True
+        metrics = self._reduced({name: values[counted] for name, values in all_steps["scalar"].items()})
         if frozen < steps:
-            updated = flags["frozen"] == 0 if frozen else slice(None)
+            updated = counted & (flags["frozen"] == 0)
+            updated = updated if updated.any() else flags["frozen"] == 0
             metrics |= self._reduced({name: v[updated] for name, v in all_steps.get("diagnostic", {}).items()})
         metrics["skipped"] = float(steps - np.count_nonzero(flags["finite"]))
         metrics |= {f"val_{name}": float(value) for name, value in found[-1].get("validation", {}).items()}

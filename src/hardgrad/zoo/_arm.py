@@ -14,6 +14,7 @@ Man Cybern. 16 (1986).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -37,6 +38,7 @@ _EPSILON = 1e-2
 _SAFE = 1e-14  # under square roots
 
 Head = Literal["tuple", "epsilon", "number"]
+Model = Callable[[Any], Projective]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +180,7 @@ class AngleObjective(eqx.Module):
 
     oriented: bool = eqx.field(static=True)
 
-    def __call__(self, model: ArmModel, batch: tuple[Any, Labels], controls: Controls, key: Any) -> Any:
+    def __call__(self, model: Model, batch: tuple[Any, Labels], controls: Controls, key: Any) -> Any:
         """Loss and no metrics."""
         x, known = batch
         P, Q = model(x)
@@ -195,7 +197,7 @@ class AngleObjective(eqx.Module):
 class StepObjective(eqx.Module):
     """Mean of |step - damped step| / √(0.1 + |damped step|²), in units of `REACH`."""
 
-    def __call__(self, model: ArmModel, batch: tuple[Any, Labels], controls: Controls, key: Any) -> Any:
+    def __call__(self, model: Model, batch: tuple[Any, Labels], controls: Controls, key: Any) -> Any:
         """Loss and no metrics."""
         x, known = batch
         P, Q = model(x)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ._dose_report import compare, spread
 from ._figures import BLUE, INK, SKY, SOFT, VERMILLION, new_figure
+from ._verdicts import compare, spread
 
 ARMS = {
     "projective": "projective",
@@ -39,11 +39,14 @@ def table_lines(table: Table) -> list[str]:
     def fraction(values: list[float]) -> str:
         return f"{np.mean(values):.3f} ± {spread(values):.3f}"
 
+    def narrow(values: list[float]) -> str:
+        return f"{np.mean(values):.3f}±{spread(values):.3f}"
+
     def share(values: list[float]) -> str:
         return f"{100 * np.mean(values):.1f}±{100 * spread(values):.1f}"
 
     def percent(values: list[float]) -> str:
-        return f"{100 * np.mean(values):.3g}±{100 * spread(values):.2g}"
+        return f"{100 * np.mean(values):.2f}±{100 * spread(values):.2f}"
 
     def block(
         title: str, key: str, names: tuple[str, ...], show: Callable[[list[float]], str], first: int, width: int
@@ -56,14 +59,14 @@ def table_lines(table: Table) -> list[str]:
         ]
         return [title, head, *rows, ""]
 
-    lines = block("relative error against the exact step, median", "exact_error", tuple(ARMS)[:-1], fraction, 1, 13)
+    lines = block("relative error against the exact step, median", "exact_error", tuple(ARMS)[:-1], narrow, 1, 13)
     lines += block("refused at the calibrated threshold, percent", "refused", LEARNED, share, 0, 11)
     title = "relative error against the damped step, refusals damped, median, percent"
     lines += block(title, "served_error", LEARNED, percent, 0, 11)
     lines += [
         "published metrics of the steps as foretold; squared residual: refusals damped.",
         "Sign flips depend on the displacement too: compare with those of the exact step.",
-        f"{'':<11}{'largest off':>16}{'sign flips':>16}{'slope off':>16}{'squared residual':>19}",
+        f"{'':<11}{'pole distance':>16}{'sign flips':>16}{'slope error':>16}{'squared residual':>19}",
     ]
     for name, label in ARMS.items():
         found = table[name]

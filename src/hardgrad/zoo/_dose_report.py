@@ -9,6 +9,7 @@ import numpy as np
 
 from ._dose import ARMS
 from ._figures import BLUE, INK, SKY, SOFT, VERMILLION, new_figure
+from ._verdicts import compare, spread
 
 Table = Mapping[str, Mapping[str, list[float]]]
 """Arm, figure: a value each seed."""
@@ -36,11 +37,6 @@ def table_lines(table: Table) -> list[str]:
     return [*block(first, 18), "", "percent", *block(second, 17)]
 
 
-def spread(values: list[float]) -> float:
-    """Sample standard deviation; 0 for one value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
 def verdict_lines(table: Table) -> list[str]:
     """Who won, from the figures, against the best other arm by each."""
     lines, others = [], [name for name in ARMS if name != _OURS]
@@ -61,24 +57,6 @@ def verdict_lines(table: Table) -> list[str]:
     ceiling = float(np.mean(table["exact"]["macro_f1"]))
     lines.append(f"No arm's macro-F1 is above {best:.4f}; that of the exact answer is {ceiling:.4f}.")
     return lines
-
-
-def compare(ours: list[float], theirs: list[float], sign: float) -> str:
-    """``"beats"``, ``"loses to"`` or ``"ties with"``.
-
-    Seeds share their data, so that differences are taken seed by seed. A tie is a mean difference within their
-    standard deviation.
-
-    Args:
-        ours: a value each seed.
-        theirs: likewise.
-        sign: +1 where less is better, -1 where more is.
-    """
-    difference = sign * (np.asarray(ours) - np.asarray(theirs))
-    mean, deviation = float(np.mean(difference)), spread(difference.tolist())
-    if not np.isfinite(mean):
-        return "can't be compared with"
-    return "ties with" if abs(mean) <= deviation else "beats" if mean < 0 else "loses to"
 
 
 def _worst_last(sign: float, values: list[float]) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ._dose_report import compare, spread
 from ._figures import BLUE, INK, SKY, SOFT, VERMILLION, new_figure
+from ._verdicts import compare, spread
 
 ARMS = ("perceptron", "signed", "published", "positive", "powers", "implicit")
 """The arms, in the order in which they are listed."""
@@ -63,6 +63,14 @@ def verdict_lines(table: Table) -> list[str]:
             word = compare(table["powers"][part]["within"], table[name][part]["within"], -1.0)
             if name != "signed" and word != "beats":
                 lines.append(f"Within 10 %, {part}: powers {word} {name}.")
+    for part in _PARTS:
+        others = [name for name in ARMS if name not in ("powers", "implicit")]
+        words = {
+            name: compare(table["powers"][part]["false_peaks"], table[name][part]["false_peaks"], 1.0)
+            for name in others
+        }
+        beaten = [name for name in others if words[name] == "beats"]
+        lines.append(f"False peaks, {part}: powers beats {', '.join(beaten) if beaten else 'no other'}.")
     lines.append("Within 10 %, inside and beyond, as structure is added to signed:")
     shares = {
         name: [f"{100 * np.mean(table[name][part]['within']):.0f} %" for part in _PARTS]

@@ -83,7 +83,7 @@ _ENTRIES = (
     ),
     Entry(
         name="rational-filter",
-        summary="Resonator peaks: does a rational network keep them where Q is higher than it has seen?",
+        summary="Resonator peaks: does a rational network keep them beyond the Q it has seen?",
         application="rational",
         method="automatic differentiation",
         architecture="transfer function",
@@ -92,7 +92,7 @@ _ENTRIES = (
     ),
     Entry(
         name="rational-arm",
-        summary="Through singular postures: what do networks know of an arm's steps where det J is 0?",
+        summary="Singular postures: what does a network know of an arm's steps at det J = 0?",
         application="rational",
         method="automatic differentiation",
         architecture="perceptron to (P, Q)",

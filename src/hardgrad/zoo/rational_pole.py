@@ -1,13 +1,14 @@
 """A function with poles inside its domain: can a network learn 1/(x₁ - x₂), poles and all?
 
-    hardgrad run rational-pole                        about 30 s, five seeds of five arms side by side
+    hardgrad run rational-pole                        about 30 s, five seeds of six arms side by side
     hardgrad run rational-pole --float64
 
-One sample in twenty lies exactly on the diagonal and is labelled +∞. Five arms train on the same batches:
+One sample in twenty lies exactly on the diagonal and is labelled +∞. Six arms train on the same batches:
 
 * projective   the guides' perceptron, read as a tuple (P, Q): chordal fit, orientation by projection, and a start
                away from the origin of the tuple, on the side of the labels
 * published    the same perceptron with the published losses, start and constant rate
+* published*   the published losses with the start and the falling rate of the projective arm: what the losses are worth
 * two stages   a classifier for the poles, a regressor for the rest
 * rational+ε   the same perceptron, read as P·Q/(Q² + ε²)
 * perceptron   an ordinary regressor
@@ -63,10 +64,12 @@ from ._baselines import EpsilonRational, Perceptron, RegressionObjective, TwoSta
 from ._config import check_range
 from ._figures import BLUE, SOFT, new_figure
 from ._recipe import Conclusion, Experiment, Recipe
+from ._verdicts import compare, spread
 
 ARMS = {
     "projective": "projective",
     "published": "published",
+    "started": "published*",
     "two_stage": "two stages",
     "epsilon": "rational+ε",
     "perceptron": "perceptron",
@@ -161,6 +164,7 @@ def build(config: Config) -> dict[str, Any]:
     makers = {
         "projective": lambda key: tuples(key, start=(1.0, 0.0)),
         "published": tuples,
+        "started": lambda key: tuples(key, start=(1.0, 0.0)),
         "two_stage": two_stage,
         "epsilon": lambda key: EpsilonRational(tuples(key)),
         "perceptron": perceptron,
@@ -175,6 +179,7 @@ def objective() -> ArmsObjective:
     objectives = {
         "projective": SCMObjective(SCMTrainingLoss(projective)),
         "published": SCMObjective(SCMTrainingLoss(published)),
+        "started": SCMObjective(SCMTrainingLoss(published)),
         "two_stage": TwoStageObjective(),
         "epsilon": RegressionObjective(),
         "perceptron": RegressionObjective(),
@@ -228,7 +233,7 @@ def answer(name: str, ensemble: Any, x: NDArray[Any]) -> Answer:
     if name == "two_stage":
         return Answer(first, 1.0 / (1.0 + np.exp(np.clip(second, -500, 500))), None)
     with np.errstate(divide="ignore", invalid="ignore"):
-        upward = first > 0 if name in ("projective", "published") else None
+        upward = first > 0 if name in ("projective", "published", "started") else None
         return Answer(first / second, np.asarray(rejection_score(first, second)), upward)
 
 
@@ -300,25 +305,17 @@ def _lines(config: Config, figures: dict[str, dict[str, Any]]) -> list[str]:
     return [*lines, "", *_verdict(figures)]
 
 
-def spread(values: list[float]) -> float:
-    """Sample standard deviation; 0 for one value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
 def _verdict(figures: dict[str, dict[str, Any]]) -> list[str]:
-    """Who won, from the figures: worst seeds first."""
-    ours = figures["projective"]
+    """Who won, from the figures."""
     others = [name for name in ARMS if name != "projective"]
     lines = []
     for key, what, best, sign in (
         ("relative_error", "relative error", min, 1.0),
-        ("poles_rejected", "share of poles found", max, -1.0),
+        ("poles_rejected", "poles found", max, -1.0),
     ):
         rival = best(others, key=lambda name: np.mean(figures[name][key]))
-        gap = sign * (np.mean(figures[rival][key]) - np.mean(ours[key]))
-        noise = max(spread(ours[key]), spread(figures[rival][key]))
-        word = "ties with" if abs(gap) <= noise else "beats" if gap > 0 else "loses to"
-        lines.append(f"By {what}, the projective arm {word} the best other, {ARMS[rival]}.")
+        word = compare(figures["projective"][key], figures[rival][key], sign)
+        lines.append(f"By {what}, projective {word} the best other, {ARMS[rival]}.")
     return lines
 
 

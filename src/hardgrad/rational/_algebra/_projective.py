@@ -120,6 +120,10 @@ def renormalize(P: object, Q: object, gamma: float | int = 1e-9, *, stop_gradien
     """
     p, q, scale = _scaled(*_tuples(P, Q))
     length = _norm(p, q)
+    if not isinstance(stop_gradient, bool):
+        raise UsageError(
+            f"stop_gradient must be True or False, got {stop_gradient!r}: False lets the gradient through."
+        )
     if stop_gradient:
         length = jax.lax.stop_gradient(length)
     length = length + _checked_gamma(gamma) * scale

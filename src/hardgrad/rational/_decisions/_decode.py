@@ -160,7 +160,10 @@ def strict_inference(
         one, zero = np.ones((), P.dtype), np.zeros((), P.dtype)
         factor = shrink(xp, xp.abs(Q)).astype(P.dtype)
         numerator = xp.where(doubtful, zero, P * xp.expand_dims(factor, outputs))
-        quotient = numerator / xp.where(doubtful, one, xp.expand_dims(Q * factor, outputs))
+        denominator = xp.where(doubtful, one, xp.expand_dims(Q * factor, outputs))
+        # XLA may divide by multiplying with 1/Q, which overflows in float16.
+        wide = np.promote_types(P.dtype, np.float32) if P.dtype == np.float16 else P.dtype
+        quotient = (numerator.astype(wide) / denominator.astype(wide)).astype(P.dtype)
         fault = fault | xp.any(~xp.isfinite(quotient), axis=outputs)
         bottom = fault | semantic
         nan = np.asarray(np.nan, P.dtype)

@@ -109,6 +109,8 @@ def as_objective(loss_fn: Any, config: TrainingConfig) -> TrainingObjective:
     if isinstance(loss_fn, SCMObjective) or not _is_of_guides(loss_fn):
         return TrainingObjective(loss_fn, policy=config.gradient_policy)
     keywords = _keywords(loss_fn)
+    if weights and "loss_weights" not in keywords:
+        raise UsageError(f"there are weights for {', '.join(weights)}, but the loss does not take `loss_weights`.")
     counts: dict[str, Any] = {"epoch": _epoch, "global_step": _global_step}
     return TrainingObjective(
         SCMObjective(

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from ...core import UsageError, float_dtype, split_parameters
 from ...schedules import Plan, Schedule, UniformDraw
-from ...training import EpochRecord, FitResult, Outcome, Run, Trainer
+from ...training import EpochRecord, FitResult, Outcome, Run, RunFolder, Trainer
 from ...training.callbacks import Callback, Checkpoints, History, StopBelow
 from .._algebra._targets import Targets
 from .._layers._heads import check_bottom_capability
+from .._losses._training_loss import SCMTrainingLoss
 from ._accumulation import GROUP_ENDS, GroupEnds
 from ._batches import Lifter, training_feed, validation_feed
 from ._config import TrainingConfig
@@ -81,6 +82,8 @@ class SCMTrainer:
         config: TrainingConfig | None = None,
     ):
         config = TrainingConfig() if config is None else config
+        if not isinstance(config, TrainingConfig):
+            raise UsageError(f"config must be a TrainingConfig(...), got {config!r}.")
         self.config, self._given = config, model
         self._objective = as_objective(loss_fn, config)
         with self._on_device():
@@ -161,6 +164,9 @@ class SCMTrainer:
                 "this trainer has trained already. To go on, keep the run in a folder, TrainingConfig(run=...), and "
                 "call fit(resume=True); to begin anew, make a new SCMTrainer."
             )
+        settings = self._settings()
+        if resume and self.config.run is not None:
+            _check_same(self.config.run, settings)
         self._log.resuming = resume
         with self._on_device() as device:
             return self._trainer.fit(
@@ -172,8 +178,14 @@ class SCMTrainer:
                 seed=self.config.seed,
                 run=self.config.run,
                 resume=resume,
-                settings={"training": self.config.described()},
+                settings={"training": settings},
             )
+
+    def _settings(self) -> dict[str, Any]:
+        """What the run's config.json says of it."""
+        loss = getattr(self._objective.objective, "loss", None)
+        combined = {"loss": repr(loss.config)} if isinstance(loss, SCMTrainingLoss) else {}
+        return {**self.config.described(), **combined}
 
     @contextlib.contextmanager
     def _on_device(self) -> Iterator[Any]:
@@ -231,6 +243,29 @@ def _mean_of_known(values: NDArray[Any]) -> float:
 def _validation(record: EpochRecord) -> dict[str, float]:
     found = {name: value for name, value in record.metrics.items() if name.startswith("val_")}
     return {**found, "epoch": float(record.epoch)} if found else {}
+
+
+_MAY_CHANGE = {
+    *("max_epochs", "run", "device", "checkpoint_every", "checkpoint_keep", "max_nonfinite"),
+    *("coverage_threshold", "coverage_patience", "validation_batch_size"),
+}
+"""Settings that a resumed run may be given anew: they change how long it goes on and what is kept."""
+
+
+def _check_same(run: Any, settings: dict[str, Any]) -> None:
+    """Refuse to go on with a run under settings that would make another run of it.
+
+    Raises:
+        UsageError: a setting has changed.
+    """
+    folder = RunFolder.open(run)
+    began = folder.read_json(folder.config_path).get("settings", {}).get("training", {})
+    for name in sorted((settings.keys() | began.keys()) - _MAY_CHANGE):
+        if settings.get(name) != began.get(name):
+            raise UsageError(
+                f"{folder.path} was begun with {name}={began.get(name)!r}; resume it with that, not "
+                f"{settings.get(name)!r}, or begin another run."
+            )
 
 
 class _Log(Callback):
