@@ -54,7 +54,7 @@ def test_the_verdict_follows_the_figures(rival: float, word: str) -> None:
         return {"relative_error": [error, error + 0.001], "poles_rejected": [0.5, 0.5]}
 
     figures = {name: arm(0.01 if name == "projective" else 1.0) for name in recipe.ARMS}
-    figures["perceptron"] = arm(rival)
+    figures["perceptron"] = {**arm(rival), "relative_error": [rival + 0.001, rival]}
     first, second = recipe._verdict(figures)
     assert f"projective {word} the best other, perceptron" in first
     assert "ties with" in second

@@ -11,7 +11,7 @@ def spread(values: list[float]) -> float:
 
 
 def compare(ours: list[float], theirs: list[float], sign: float) -> str:
-    """``"beats"``, ``"loses to"`` or ``"ties with"``; with one seed, that there is no telling.
+    """``"beats"``, ``"loses to"`` or ``"ties with"``; with one seed ``"can't be told from"``.
 
     Seeds share their data, so that differences are taken seed by seed. A tie is a mean difference within their
     standard deviation.
@@ -26,5 +26,5 @@ def compare(ours: list[float], theirs: list[float], sign: float) -> str:
     if not np.isfinite(mean):
         return "can't be compared with"
     if len(ours) < 2:
-        return "can't be told, by one seed, from"
+        return "can't be told from"
     return "ties with" if abs(mean) <= deviation else "beats" if mean < 0 else "loses to"

@@ -156,9 +156,9 @@ def implicit_loss(
     For a finite label y and ŷ = P/Q a term is (ŷ - y)²/(1 + ŷ²y²), for a pole Q²/P², as long as γ is small beside
     the scale. It does not see the common sign of (P, Q): that takes `sign_consistency_loss`.
 
-    Value and gradient are finite for all finite outputs and labels of at least float32's range. Where the formula
-    itself would leave the dtype's range (a pole with P/Q below 1e-9 in float32, 1e-76 in float64, and γ negligible), its denominator has
-    a floor.
+    Value and gradient are finite for all finite outputs and labels, but for those of float16. Where the formula itself
+    would leave the dtype's range (a pole with P/Q below 1e-9 in float32, 1e-76 in float64, and γ negligible), its
+    denominator has a floor.
 
     Args:
         P: numerators ``[B]`` or ``[B, K]``, real; the result has their dtype, at least float32.
