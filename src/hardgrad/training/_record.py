@@ -48,7 +48,7 @@ class EpochRecord:
         steps: optimiser steps done since the run began, this epoch's included.
         controls: the controls of its last step.
         metrics: ``loss``, the objective's metrics and the method's diagnostics, reduced over its finite
-            steps (over all, if none was); ``skipped``, the number of steps left out because something
+            steps (over all in an epoch that diverged); ``skipped``, the number of steps left out because something
             was not finite; and ``val_`` followed by each of loss and metrics on the validation data.
             Diagnostics are absent where every step was frozen.
         frozen: whether every step was frozen.

@@ -188,8 +188,8 @@ class Session:
         flags = all_steps["flag"]
         steps, frozen = len(flags["frozen"]), int(np.count_nonzero(flags["frozen"]))
         counted = flags["finite"] != 0
-        if not counted.any():  # nothing else to show
-            counted[:] = True
+        if not counted.any() or flags["streak"].max() >= self.trainer.max_nonfinite:
+            counted[:] = True  # an epoch that diverged is shown as it is
         metrics = self._reduced({name: values[counted] for name, values in all_steps["scalar"].items()})
         if frozen < steps:
             updated = counted & (flags["frozen"] == 0)

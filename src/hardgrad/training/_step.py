@@ -1,9 +1,9 @@
 """One step, pure: update or hold, never with a number that is not finite.
 
 A step whose loss, gradient, gradient's norm or new parameters are not finite leaves parameters and method
-state as they were; it is reported as it is, and counted, but has no part in the means of its epoch. (A norm can overflow while the gradient does not;
-an optimiser's second moments then overflow as well, and it would stand still for ever.) A frozen step
-(control ``freeze``) evaluates the loss and updates nothing.
+state as they were; it is reported as it is, and counted, but has no part in the means of its epoch. (A norm can
+overflow while the gradient does not; an optimiser's second moments then overflow as well, and it would stand
+still for ever.) A frozen step (control ``freeze``) evaluates the loss and updates nothing.
 """
 
 from __future__ import annotations
