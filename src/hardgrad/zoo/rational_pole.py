@@ -302,7 +302,8 @@ def _lines(config: Config, figures: dict[str, dict[str, Any]]) -> list[str]:
             f"{label:<13}{np.mean(error):>10.4f} ± {spread(error):.4f}{max(error):>8.4f}"
             f"{np.mean(poles):>7.1%}{min(poles):>8.1%}{np.mean(found['false_rejection']):>13.2%}{seeds:>12}"
         )
-    return [*lines, "", *_verdict(figures)]
+    lines += ["* with the start and the falling rate of projective", ""]
+    return [*lines, *_verdict(figures)]
 
 
 def _verdict(figures: dict[str, dict[str, Any]]) -> list[str]:
