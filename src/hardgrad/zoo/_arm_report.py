@@ -137,5 +137,5 @@ def profile_figure(result: Mapping[str, Any]) -> Any:
     panels[0].set_yscale("log")
     panels[0].set_ylabel("relative error against the exact step")
     panels[1].set_ylabel("share refused")
-    panels[1].legend(frameon=False, fontsize="small")
+    panels[0].legend(frameon=False, fontsize="small", loc="lower left")
     return figure
