@@ -14,8 +14,10 @@ from collections.abc import Sequence
 _COMMANDS = {
     "list": "the recipes there are",
     "run": "run a recipe",
-    "resume": "go on with a run that was stopped or killed",
-    "report": "make the HTML report of a run",
+    "resume": "go on with a run or a search that was stopped or killed",
+    "search": "run a recipe with many seeds and settings, and keep the best",
+    "watch": "say what happens in a run or a search: spikes, plateaus, its end",
+    "report": "make the HTML report of a run or a search",
     "export": "make a bundle of a run's model, to use without its code",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -29,6 +29,8 @@ examples:
 'hardgrad run RECIPE --help' lists a recipe's options,
 'hardgrad list' the recipes."""
 
+General = TypeVar("General")
+
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
@@ -40,6 +42,8 @@ class RunOptions:
     """JSON file with the recipe's settings; options given as well win"""
     smoke: bool = False
     """the smallest budget that still exercises everything"""
+    until: int | None = None
+    """pause after so many of the epochs; 'hardgrad resume' goes on"""
     tensorboard: bool = False
     """write TensorBoard event files too"""
     quiet: bool = False
@@ -51,9 +55,30 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
         return 0
+    name, general, config = recipe_options("run", RunOptions(), arguments)
+    callbacks: list[Any] = [] if general.quiet else [ProgressBar()]
+    if general.tensorboard:
+        callbacks.append(TensorBoard())
+    return finish(launch(name, config, run=general.out, callbacks=callbacks, until=general.until))
+
+
+def recipe_options(command: str, general: General, arguments: list[str]) -> tuple[str, General, Any]:
+    """A command that is given a recipe, options of its own, and the recipe's.
+
+    Args:
+        command: its name.
+        general: the defaults of its own options.
+        arguments: as typed.
+
+    Returns:
+        The recipe's name, the command's options, and the recipe's config.
+
+    Raises:
+        UsageError: no recipe, an unknown one, or options that do not fit.
+    """
     name, *rest = arguments
     if name.startswith("-"):
-        raise UsageError(f"the recipe comes first: hardgrad run RECIPE {name} ... See: hardgrad list.")
+        raise UsageError(f"the recipe comes first: hardgrad {command} RECIPE {name} ... See: hardgrad list.")
     recipe = find(name).load()
     default = recipe.config()
     file = _config_file(rest)
@@ -64,24 +89,20 @@ def run(arguments: list[str]) -> int:
     kind = dataclasses.make_dataclass(
         "Arguments",
         [
-            ("general", Annotated[RunOptions, tyro.conf.arg(name="")]),
+            ("general", Annotated[type(general), tyro.conf.arg(name="")]),
             ("recipe", Annotated[recipe.config, tyro.conf.arg(name="")]),
         ],
         frozen=True,
     )
-    description = f"{find(name).summary}.\n\nExample: hardgrad run {name} --smoke"
+    description = f"{find(name).summary}.\n\nExample: hardgrad {command} {name} --smoke"
     options: Any = parse(
         kind,
         rest,
-        program=f"hardgrad run {name}",
+        program=f"hardgrad {command} {name}",
         description=description,
-        default=kind(RunOptions(), default),
+        default=kind(general, default),
     )
-    general: RunOptions = options.general
-    callbacks: list[Any] = [] if general.quiet else [ProgressBar()]
-    if general.tensorboard:
-        callbacks.append(TensorBoard())
-    return finish(launch(name, options.recipe, run=general.out, callbacks=callbacks))
+    return name, options.general, options.recipe
 
 
 def _config_file(arguments: list[str]) -> Path | None:
@@ -106,5 +127,8 @@ def finish(done: Launched) -> int:
     if fit.status is Status.INTERRUPTED:
         tell(f"run: {path}    go on: hardgrad resume {path}")
         return 130
+    if fit.status is Status.PAUSED:
+        tell(f"run: {path}    go on: hardgrad resume {path}")
+        return 0
     tell(f"run: {path}    report: hardgrad report {path}")
     return 1 if fit.status is Status.DIVERGED else 0

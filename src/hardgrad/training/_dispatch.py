@@ -3,8 +3,8 @@
 While the host works through what one block left behind, the device already runs the next: the block to
 come needs only the state, not what callbacks make of it. If they stop the run, that block was for nothing
 and is dropped; what the run is, it is by its finished blocks alone. There is no looking ahead where it
-could lose something: with streams, with state buffers handed on, and in eager execution; nor where a callback
-may still decide which rows come next.
+could lose something: with streams, with state buffers handed on, together with other runs, and in eager
+execution; nor where a callback may still decide which rows come next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ..core import Progress, UsageError, float_dtype
+from ..core import Params, Progress, UsageError, float_dtype, running_state
 from ._data import Block, Feed, InMemory, Stream
 from ._job import Job, Settings
 from ._program import (
@@ -33,7 +33,11 @@ from ._program import (
     run_donating,
     split_program,
     stack_controls,
+    validate_block,
+    validate_compiled,
 )
+from ._step import TrainState
+from ._together import Executor
 
 _MANY_PROGRAMS = 8
 
@@ -77,15 +81,24 @@ class Dispatcher:
         trainer: how.
         job: what.
         donates: whether state buffers are handed over to the next block.
+        together: what runs the blocks instead, where other runs share the program.
     """
 
-    def __init__(self, trainer: Settings, job: Job, *, donates: bool):
+    def __init__(self, trainer: Settings, job: Job, *, donates: bool, together: Executor | None = None):
         self.trainer, self.feed, self.held_out = trainer, job.feed, job.held_out
         self.epochs, self.seed = job.epochs, job.seed
         self.eager = trainer.execution == "eager"
-        self.execute = run_block if self.eager else run_donating if donates else run_compiled
-        self.looks_ahead = not self.eager and not donates and isinstance(job.feed, InMemory) and job.feed.order is None
+        alone = run_block if self.eager else run_donating if donates else run_compiled
+        self.execute: Executor = together or alone
+        self.looks_ahead = (
+            not self.eager
+            and not donates
+            and together is None  # who has left after an epoch must not be in the next one's program
+            and isinstance(job.feed, InMemory)
+            and job.feed.order is None
+        )
         self.number = np.uint32(job.seed)
+        self.running = running_state(job.rest)
         self.most_rows = 0  # of the batches so far
         self.dtype = np.dtype(float_dtype(job.params))
         self.static_names = trainer.plan.static_names
@@ -101,15 +114,16 @@ class Dispatcher:
             record=trainer.record,
         )
 
-    def launched(self, flat: Flat, *, epoch: int, step: int) -> Iterator[Launched]:
-        """The blocks from a place in the run to its end, each already on its way when it is handed out.
+    def launched(self, flat: Flat, *, epoch: int, step: int, until: int) -> Iterator[Launched]:
+        """The blocks from a place in the run to the end of an epoch, each already on its way when it is handed out.
 
         Args:
             flat: the state there.
             epoch: the first epoch to run.
             step: the first step.
+            until: the epoch before which to end.
         """
-        pieces = self._pieces(epoch, step)
+        pieces = self._pieces(epoch, step, until)
         waiting: Launched | None = None
         while True:
             try:
@@ -128,10 +142,10 @@ class Dispatcher:
             if not self.looks_ahead:
                 yield following
 
-    def _pieces(self, epoch: int, step: int) -> Iterator[Piece]:
+    def _pieces(self, epoch: int, step: int, until: int) -> Iterator[Piece]:
         """The run's blocks, cut where a static control changes."""
         plan = self.trainer.plan
-        for now in range(epoch, self.epochs):
+        for now in range(epoch, until):
             constant = self._controls(now, step) if plan.per_epoch else None
             held: Piece | None = None
             for block in self.feed.blocks(now, self.seed, self.trainer.steps_per_dispatch):
@@ -192,19 +206,44 @@ class Dispatcher:
         """After an epoch's last block: the mean over the batches of a validation stream, if there is one."""
         if not isinstance(self.held_out, Stream):
             return {}
-        piece, totals, count = launched.piece, dict[str, float](), 0
-        execute = evaluate_batch if self.eager else evaluate_compiled
+        piece = launched.piece
         program = self._program_for(piece)  # the next piece is on its way, perhaps with another
-        numbers = stack_controls(piece.controls[-1:], program.controls, self.dtype, step=piece.step)
-        now = tuple(vector[0] for vector in numbers)
-        for block in self.held_out.blocks(piece.epoch, self.seed, None):
+        now = self._one_step(program, piece.controls[-1], piece.step)
+        return self._validate_stream(self.held_out, program, launched.flat, now, epoch=piece.epoch)
+
+    def _one_step(self, program: Program, controls: dict[str, Any], step: int) -> tuple[Any, ...]:
+        """The controls of one step, as the vectors they travel in."""
+        return tuple(vector[0] for vector in stack_controls([controls], program.controls, self.dtype, step=step))
+
+    def _validate_stream(
+        self, stream: Stream, program: Program, state: Flat, now: tuple[Any, ...], *, epoch: int
+    ) -> dict[str, float]:
+        totals, count = dict[str, float](), 0
+        execute = evaluate_batch if self.eager else evaluate_compiled
+        for block in stream.blocks(epoch, self.seed, None):
             for i in range(block.steps):
                 batch = jax.tree.map(lambda x, i=i: x[i], block.batches)
-                packed: Packed = execute(program, self.values, launched.flat, batch, now, self.number)
+                packed: Packed = execute(program, self.values, state, batch, now, self.number)
                 for name, value in packed.unpack()["validation"].items():
                     totals[name] = totals.get(name, 0.0) + float(value)
                 count += 1
         return {f"val_{name}": total / count for name, total in totals.items()}
+
+    def validate(self, params: Params, controls: dict[str, Any]) -> dict[str, float]:
+        """Loss and metrics on the validation data under their ``val_`` names, outside of a run."""
+        state = Flat.of(TrainState(params, None, None, None, None, self.running))  # type: ignore[arg-type]
+        program = dataclasses.replace(
+            self.program,
+            controls=control_kinds([controls], self.static_names),
+            static_controls=tuple((name, int(controls[name])) for name in sorted(self.static_names)),
+        )
+        now = self._one_step(program, controls, 0)
+        if isinstance(self.held_out, Stream):
+            return self._validate_stream(self.held_out, program, state, now, epoch=0)
+        assert self.validation is not None
+        execute = validate_block if self.eager else validate_compiled
+        packed: Packed = execute(program, self.values, state, self.validation, now, self.number)
+        return {f"val_{name}": float(value) for name, value in packed.unpack()["validation"].items()}
 
     def warn_of_many_programs(self) -> None:
         """Say so before training if static controls would compile again and again."""

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ try:
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
+
+_LOCK_TRIES, _LOCK_WAIT = 5, 0.02
 
 
 class RunFolder:
@@ -62,7 +65,7 @@ class RunFolder:
 
     def _first_files(self) -> tuple[Path, ...]:
         """All that there is before the first epoch is finished."""
-        return self.config_path, temporary(self.config_path), self.telemetry_path
+        return self.config_path, temporary(self.config_path), self.telemetry_path, self.watch_path
 
     def _has_done_something(self) -> bool:
         if self.result_path.exists() or self.checkpoints_path.exists():
@@ -85,12 +88,12 @@ class RunFolder:
         Raises:
             UsageError: another process trains in it.
         """
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            _lock(descriptor, self.path)
+        with held(self.path):
             yield
-        finally:
-            os.close(descriptor)
+
+    def in_use(self) -> bool | None:
+        """Whether a process trains in it now; None where the system can't tell."""
+        return in_use(self.path)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
@@ -121,6 +124,11 @@ class RunFolder:
     def telemetry_path(self) -> Path:
         """One JSON record an event."""
         return self.path / "telemetry.jsonl"
+
+    @property
+    def watch_path(self) -> Path:
+        """What ``hardgrad watch --once`` remembers."""
+        return self.path / "watch.json"
 
     @property
     def checkpoints_path(self) -> Path:
@@ -215,17 +223,47 @@ class RunFolder:
         return CheckpointError(f"{error} {way_out}")
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    if fcntl is None:  # not a POSIX system: nothing is locked
-        return
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep a folder to this process for the while; a process that dies lets go of it.
+
+    Raises:
+        UsageError: another process has it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for _ in range(_LOCK_TRIES):
+            if _lock(descriptor) is not False:
+                break
+            time.sleep(_LOCK_WAIT)  # it may only have been looked at: see `in_use`
+        else:
+            raise UsageError(f"another process is training in {path}. Wait for it, or stop it, or give another folder.")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def in_use(path: Path) -> bool | None:
+    """Whether a process holds a folder; None where the system can't tell."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        locked = _lock(descriptor, shared=True)
+        return None if locked is None else not locked
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, shared: bool = False) -> bool | None:
+    """Whether the lock could be had; None on a system without locks."""
+    if fcntl is None:  # not a POSIX system
+        return None
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UsageError(
-            f"another process is training in {path}. Wait for it, or stop it, or give another folder."
-        ) from None
+        return False
     except OSError:  # a file system without locks
-        return
+        return None
+    return True
 
 
 def environment() -> dict[str, str]:

@@ -331,6 +331,15 @@ run_compiled = jax.jit(run_block, static_argnames="program")
 run_donating = jax.jit(run_block, static_argnames="program", donate_argnames="state")
 
 
+def validate_block(program: Program, values: Flat, state: Flat, validation: Flat, numbers: Any, seed: Any) -> Packed:
+    """Loss and metrics on the validation data in memory, on their own."""
+    found = _validate(program, values.tree(), state.tree(), validation.tree(), numbers, seed)
+    return Packed.pack({"validation": found})
+
+
+validate_compiled = jax.jit(validate_block, static_argnames="program")
+
+
 def evaluate_batch(program: Program, values: Flat, state: Flat, batch: PyTree, numbers: Any, seed: Any) -> Packed:
     """Loss and metrics on one batch of a validation stream."""
     key = named_key(jax.random.key(seed), "validation")

@@ -23,6 +23,7 @@ class Status(enum.Enum):
 
     COMPLETED = "completed"  # all epochs done
     STOPPED = "stopped"  # a callback asked for it
+    PAUSED = "paused"  # at the epoch it was to go to for now
     DIVERGED = "diverged"  # too many non-finite steps in a row
     INTERRUPTED = "interrupted"  # Ctrl-C
 
@@ -47,6 +48,8 @@ class Run:
         resumed: whether it began from a checkpoint.
         donates: whether state buffers are handed over to the next block.
         between_epochs: whether `state` is that of a finished epoch, and so may be saved.
+        together: whether its steps are done in one program with those of other runs.
+        measures: the metrics that only some epochs have, because callbacks measure them.
     """
 
     epochs: int
@@ -63,6 +66,8 @@ class Run:
     resumed: bool = False
     donates: bool = False
     between_epochs: bool = True
+    together: bool = False
+    measures: frozenset[str] = frozenset()
 
     @property
     def state(self) -> TrainState:

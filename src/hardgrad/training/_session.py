@@ -22,8 +22,9 @@ from ._program import Flat, Named
 from ._record import EpochRecord, reduce_steps
 from ._run import FitResult, Run, Status
 from ._step import initial_state
+from ._together import TOGETHER, NotAlike
 from .callbacks import Best, Callback, Checkpoints, History, Telemetry
-from .callbacks._base import CallbackList
+from .callbacks._base import CallbackList, busy
 from .callbacks._checkpoints import load_newest
 
 _DONATE_ABOVE = 2**20  # bytes of parameters; below, a copy costs less than giving up the old buffers
@@ -47,22 +48,31 @@ class Session:
         state = eqx.filter_jit(initial_state)(
             trainer.method, job.params, np.uint32(job.seed), running_state(job.rest), scaled=scaled
         )
-        donates = trainer.execution == "compiled" and _bytes(job.params) > _DONATE_ABOVE
+        together = TOGETHER.get()
+        if together is not None and trainer.execution != "compiled":
+            raise NotAlike("a run whose execution is 'eager' has no program to share with others")
+        donates = together is None and trainer.execution == "compiled" and _bytes(job.params) > _DONATE_ABOVE
         if donates:
             state = jax.tree.map(jnp.copy, state)  # the caller's own arrays are not ours to give away
-        self.dispatcher = Dispatcher(trainer, job, donates=donates)
-        self.run = Run(job.epochs, job.seed, None, job.rest, Flat.of(state), donates=donates)
+        self.dispatcher = Dispatcher(trainer, job, donates=donates, together=together)
+        self.run = Run(
+            job.epochs, job.seed, None, job.rest, Flat.of(state), donates=donates, together=together is not None
+        )
         self.callbacks = CallbackList([])
         self.history = History()
         self.streak_ended_it = False
 
-    def fit(self, *, resume: bool, conclude: Conclude | None = None) -> FitResult:
-        """Train; `conclude` says what result.json is to hold besides."""
+    def fit(self, *, resume: bool, until: int | None = None, conclude: Conclude | None = None) -> FitResult:
+        """Train, up to epoch `until` if it is given; `conclude` says what result.json is to hold besides."""
+        self._assemble_callbacks()
+        with busy(self.callbacks.callbacks):
+            return self._fit(resume, min(self.run.epochs, self.run.epochs if until is None else until), conclude)
+
+    def _fit(self, resume: bool, until: int, conclude: Conclude | None) -> FitResult:
         run = self.run
         saved = load_newest(run) if resume else None
         if run.epoch > run.epochs:
             raise UsageError(f"the run has done {run.epoch} epochs already: give epochs={run.epoch} or more.")
-        self._assemble_callbacks()
         if isinstance(self.feed, Stream):
             self.feed.skip_to(run.step)
         started, before = time.monotonic(), run.seconds
@@ -72,21 +82,25 @@ class Session:
             if saved is not None:
                 self.callbacks.restore(saved, run)
             status = Status.COMPLETED if run.stop_reason is None else Status.STOPPED
-            blocks = self.dispatcher.launched(run.flat, epoch=run.epoch, step=run.step)
-            while run.epoch < run.epochs and run.stop_reason is None:
+            blocks = self.dispatcher.launched(run.flat, epoch=run.epoch, step=run.step, until=until)
+            while run.epoch < until and run.stop_reason is None:
                 run.between_epochs = False
                 record, diverged = self._epoch(blocks)
-                run.seconds = before + time.monotonic() - started
                 if diverged:  # the epoch is told of, but not finished and so not saved
+                    run.seconds = before + time.monotonic() - started
                     status = Status.DIVERGED
                     self.streak_ended_it = True
                     self.callbacks.call("on_epoch_end", run, record)
                     break
+                record = self.callbacks.measured(run, record)
+                run.seconds = before + time.monotonic() - started
                 run.epoch += 1
                 run.between_epochs = True
                 self.callbacks.call("on_epoch_end", run, record)
                 if run.stop_reason is not None:
                     status = Status.STOPPED
+            if status is Status.COMPLETED and run.epoch < run.epochs:
+                status = Status.PAUSED
             if run.step and run.skipped == run.step:
                 status = Status.DIVERGED
         except KeyboardInterrupt:
@@ -103,7 +117,8 @@ class Session:
         result = self._result(status)
         try:
             if run.folder is not None:
-                content = {**result.summary(), **(conclude(result) if conclude else {})}
+                conclusion = conclude(result) if conclude and status is not Status.PAUSED else {}
+                content = {**result.summary(), **conclusion}
                 run.folder.write_json(run.folder.result_path, content)
         finally:
             self.callbacks.call_all("on_run_end", run, result)
@@ -116,6 +131,7 @@ class Session:
             wanted += [Telemetry, Checkpoints]
         given += [kind() for kind in wanted if not any(isinstance(c, kind) for c in given)]
         self.callbacks = CallbackList(given)
+        self.run.measures = self.callbacks.measures
         for callback in self.callbacks.callbacks:
             if isinstance(callback, History):
                 self.history = callback
@@ -127,6 +143,7 @@ class Session:
         reasons = {
             Status.COMPLETED: f"all {run.epochs} epochs done",
             Status.STOPPED: run.stop_reason or "",
+            Status.PAUSED: f"paused after {run.epoch} of {run.epochs} epochs",
             Status.DIVERGED: (
                 f"{self.trainer.max_nonfinite} steps in a row were not finite, in epoch {run.epoch}"
                 if self.streak_ended_it

@@ -28,6 +28,7 @@ from ..core import (
 )
 from ..schedules import Plan
 from ._data import Feed, InMemory, Stream, as_feed
+from ._dispatch import Dispatcher
 from ._folder import RunFolder, environment
 from ._job import Job
 from ._method import AbstractMethod
@@ -112,6 +113,7 @@ class Trainer:
         seed: int = 0,
         run: str | os.PathLike[str] | None = None,
         resume: bool = False,
+        until: int | None = None,
         trainable: PyTree | None = None,
         settings: Mapping[str, Any] | None = None,
         conclude: Callable[[FitResult], Mapping[str, Any]] | None = None,
@@ -134,9 +136,11 @@ class Trainer:
             run: a folder for the run, new unless `resume`.
             resume: go on from the newest checkpoint in `run`, to the bits of a run never stopped.
                 The same arguments must be given again.
+            until: pause after so many of the epochs, to be resumed later; schedules are those of all. None does
+                not pause.
             trainable: which inexact arrays to train: an Equinox filter specification.
             settings: anything JSON can hold, kept in the run's config.json.
-            conclude: what result.json is to hold besides, from the result.
+            conclude: what result.json is to hold besides, from the result; not asked of a run that is paused.
             throw: raise if the run diverged, instead of saying so in the result.
 
         Raises:
@@ -144,11 +148,12 @@ class Trainer:
             RunError: with `throw`, if too many steps in a row were not finite.
         """
         epochs = whole_number("epochs", epochs, least=0)
+        until = None if until is None else whole_number("until", until, least=0)
         seed = whole_number("seed", seed, least=0, most=2**32 - 1)
         feed = as_feed(data, batch_size=batch_size)
         held_out = None
         if validation is not None:
-            rows = _validation_batch(validation, feed)
+            rows = validation_batch(validation, feed)
             held_out = as_feed(validation, batch_size=rows, what="the validation data")
         params, rest = split_parameters(model, trainable)
         if not jax.tree.leaves(params):
@@ -164,10 +169,41 @@ class Trainer:
             self._in_folder(session.run, run, config, resume=resume),
             jax.disable_jit() if self.execution == "eager" else contextlib.nullcontext(),
         ):
-            result = session.fit(resume=resume, conclude=conclude)
+            result = session.fit(resume=resume, until=until, conclude=conclude)
         if throw and result.status is Status.DIVERGED:
             raise RunError(f"the run diverged: {result.reason}.")
         return result
+
+    def validate(
+        self,
+        model: PyTree,
+        objective: Objective,
+        validation: Any,
+        *,
+        controls: Mapping[str, Any] | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> dict[str, float]:
+        """What `fit` reports of a model after an epoch, under ``val_...``.
+
+        Args:
+            model: the model.
+            objective: see `fit`.
+            validation: see `fit`.
+            controls: those of the epoch's last step, such as ``EpochRecord.controls`` has them.
+            batch_size: rows evaluated together, for arrays; `fit` takes that of its training data.
+            seed: the run's.
+
+        Raises:
+            UsageError: an argument out of range, data not finite.
+        """
+        seed = whole_number("seed", seed, least=0, most=2**32 - 1)
+        rows = None if isinstance(validation, InMemory | Stream) else batch_size
+        held_out = as_feed(validation, batch_size=rows, what="the validation data")
+        params, rest = split_parameters(model)
+        job = Job(objective, params, rest, held_out, held_out, 1, seed)
+        with jax.disable_jit() if self.execution == "eager" else contextlib.nullcontext():
+            return Dispatcher(self, job, donates=False).validate(params, dict(controls or {}))
 
     @contextlib.contextmanager
     def _in_folder(
@@ -225,7 +261,7 @@ def _text(schedule: Any) -> str:
     return getattr(schedule, "__qualname__", None) or repr(schedule)
 
 
-def _validation_batch(validation: Any, feed: Feed) -> int | None:
+def validation_batch(validation: Any, feed: Feed) -> int | None:
     """Validation arrays are cut like the training data where those are cut."""
     if isinstance(validation, InMemory | Stream) or not isinstance(feed, InMemory) or feed.batch_size is None:
         return None

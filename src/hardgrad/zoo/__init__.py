@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from ._recipe import Conclusion as Conclusion
     from ._recipe import Experiment as Experiment
     from ._recipe import Recipe as Recipe
+    from ._rescore import Rescored as Rescored
+    from ._rescore import rescore as rescore
+    from ._search import Found as Found
+    from ._search import resume_search as resume_search
+    from ._search import search as search
+    from ._search import searched_recipe as searched_recipe
 
 _LATER = {
     "Launched": "_launch",
@@ -26,6 +32,12 @@ _LATER = {
     "Conclusion": "_recipe",
     "Experiment": "_recipe",
     "Recipe": "_recipe",
+    "Rescored": "_rescore",
+    "rescore": "_rescore",
+    "Found": "_search",
+    "resume_search": "_search",
+    "search": "_search",
+    "searched_recipe": "_search",
 }
 
 

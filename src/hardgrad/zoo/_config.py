@@ -10,10 +10,11 @@ import json
 import math
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from ..core import UsageError, did_you_mean
+from ..core import UsageError, did_you_mean, dumps
 
 Config = TypeVar("Config")
 
@@ -52,6 +53,29 @@ def from_json(config: type[Config], content: Any, *, where: str = "") -> Config:
         UsageError: a field unknown, given twice, of another type, or out of range.
     """
     return typing.cast(Config, _dataclass(config, content, where))
+
+
+def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+    """A config with other values, checked like one that was read.
+
+    Args:
+        config: the config.
+        settings: new values of fields, as JSON has them; a field of a field has a dotted name.
+
+    Raises:
+        UsageError: a field that there is not, or a value that does not fit.
+    """
+    content = json.loads(dumps(dataclasses.asdict(config)))  # type: ignore[call-overload]
+    for name, value in settings.items():
+        *way, last = name.split(".")
+        place: Any = content
+        for step in way:
+            place = place.get(step) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            known = place if isinstance(place, dict) else content
+            raise UsageError(f"'{name}' is not a field of this config. {did_you_mean(last, known)}")
+        place[last] = value
+    return from_json(type(config), content)
 
 
 def _dataclass(kind: Any, content: Any, where: str) -> Any:

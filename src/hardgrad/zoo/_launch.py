@@ -62,6 +62,7 @@ def launch(
     *,
     run: str | os.PathLike[str] | None = None,
     callbacks: Sequence[Callback] = (),
+    until: int | None = None,
 ) -> Launched:
     """Run a recipe.
 
@@ -70,6 +71,7 @@ def launch(
         config: its config; None takes the defaults.
         run: a new folder; None takes the next free ``runs/NAME-001``.
         callbacks: besides the recipe's own.
+        until: pause after so many epochs, to be resumed later.
 
     Raises:
         UsageError: an unknown recipe, another recipe's config, or a folder in use.
@@ -79,24 +81,34 @@ def launch(
     if not isinstance(config, recipe.config):
         raise UsageError(f"the recipe '{name}' takes a {recipe.config.__qualname__}, got {config!r}.")
     if run is not None:
-        return _run(name, config, Path(run), callbacks, resume=False)
+        return _run(name, config, Path(run), callbacks, resume=False, until=until)
     path = reserve_run(name)
     try:
-        return _run(name, config, path, callbacks, resume=False)
+        return _run(name, config, path, callbacks, resume=False, until=until)
     finally:
         if path.is_dir() and not any(path.iterdir()):  # it came to nothing
             path.rmdir()
 
 
-def resume(run: str | os.PathLike[str], *, callbacks: Sequence[Callback] = ()) -> Launched:
+def resume(run: str | os.PathLike[str], *, callbacks: Sequence[Callback] = (), until: int | None = None) -> Launched:
     """Go on with a recipe's run from its newest checkpoint.
+
+    Args:
+        run: its folder.
+        callbacks: besides the recipe's own.
+        until: pause after so many epochs, to be resumed later.
 
     Raises:
         UsageError: not a run, or not one of a recipe.
         CheckpointError: the checkpoint is damaged.
     """
     name, config = recipe_of(RunFolder.open(run))
-    return _run(name, config, Path(run), callbacks, resume=True)
+    return _run(name, config, Path(run), callbacks, resume=True, until=until)
+
+
+def train_quietly(name: str, config: Any, run: Path, *, until: int, resume: bool) -> FitResult:
+    """Train a candidate of a search: a run like any other, of which nothing is printed."""
+    return _run(name, config, run, (), resume=resume, until=until, quiet=True).fit
 
 
 def recipe_of(folder: RunFolder) -> tuple[str, Any]:
@@ -127,7 +139,16 @@ def reserve_run(name: str, *, root: Path = Path("runs")) -> Path:
     raise AssertionError  # the count has no end
 
 
-def _run(name: str, config: Any, path: Path, callbacks: Sequence[Callback], *, resume: bool) -> Launched:
+def _run(
+    name: str,
+    config: Any,
+    path: Path,
+    callbacks: Sequence[Callback],
+    *,
+    resume: bool,
+    until: int | None = None,
+    quiet: bool = False,
+) -> Launched:
     recipe = find(name).load()
     kept: list[tuple[Conclusion, dict[str, Any]]] = []
 
@@ -140,7 +161,8 @@ def _run(name: str, config: Any, path: Path, callbacks: Sequence[Callback], *, r
 
     with float64() if recipe.float64(config) else contextlib.nullcontext():
         experiment = recipe.experiment(config)
-        trainer = dataclasses.replace(experiment.trainer, callbacks=(*experiment.trainer.callbacks, *callbacks))
+        own = [one for one in experiment.trainer.callbacks if not (quiet and isinstance(one, EpochLines))]
+        trainer = dataclasses.replace(experiment.trainer, callbacks=(*own, *callbacks))
         result = trainer.fit(
             experiment.model,
             experiment.objective,
@@ -151,9 +173,12 @@ def _run(name: str, config: Any, path: Path, callbacks: Sequence[Callback], *, r
             seed=experiment.seed,
             run=path,
             resume=resume,
+            until=until,
             settings={"recipe": name, "config": dataclasses.asdict(config)},
             conclude=conclude,
         )
+    if not kept:  # a run that is paused has nothing to conclude yet
+        return Launched(RunFolder.open(path), result, result.summary(), ())
     conclusion, content = kept[-1]
     return Launched(RunFolder.open(path), result, content, conclusion.lines)
 

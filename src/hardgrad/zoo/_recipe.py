@@ -9,6 +9,7 @@ from typing import Any
 from ..core import Objective
 from ..export import Exportable
 from ..training import FitResult, RunFolder, Trainer
+from ..training.callbacks import Mode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Experiment:
         validation: validation data, or None.
         batch_size: rows a step, or None.
         seed: the run's seed.
+        ties: metrics with their better direction that decide in a search between equal scores. The score is what the
+            trainer's `Best` watches.
     """
 
     trainer: Trainer
@@ -49,6 +52,7 @@ class Experiment:
     validation: Any = None
     batch_size: int | None = None
     seed: int = 0
+    ties: tuple[tuple[str, Mode], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

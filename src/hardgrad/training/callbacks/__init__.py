@@ -2,6 +2,7 @@
 
 from ._base import Callback as Callback
 from ._checkpoints import Checkpoints as Checkpoints
+from ._evaluate import Evaluate as Evaluate
 from ._history import History as History
 from ._monitor import Best as Best
 from ._monitor import EarlyStopping as EarlyStopping

@@ -6,7 +6,10 @@ it: `order` says where each stands, smaller first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...core import UsageError, did_you_mean
@@ -26,7 +29,9 @@ class Callback:
     name: ClassVar[str] = ""
     """The key its state is kept under; the class name if empty."""
     order: ClassVar[int] = 50
-    """Smaller is called earlier: show 10, record 20, judge 50, save 90."""
+    """Smaller is called earlier: measure 5, show 10, record 20, judge 50, save 90."""
+    measures: tuple[str, ...] = ()
+    """The metrics that `measure` adds to the records of some epochs."""
 
     def on_run_begin(self, run: Run) -> None:
         """Before the first epoch; ``run.resumed`` says whether there were epochs before. Reset here."""
@@ -36,6 +41,10 @@ class Callback:
 
     def on_block_end(self, run: Run, done: int, total: int | None) -> None:
         """After a dispatch: `done` of `total` steps of the epoch. None: the stream does not say."""
+
+    def measure(self, run: Run, record: EpochRecord) -> Mapping[str, float]:
+        """Figures for the record of a finished epoch: all of `measures`, or none. Nobody has heard of it yet."""
+        return {}
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """After an epoch. Call ``run.stop(reason)`` to end the run."""
@@ -79,6 +88,7 @@ class CallbackList:
                         f"'{type(callback).__name__}.{attribute}' is not a hook. {did_you_mean(attribute, HOOKS)}"
                     )
         self.callbacks = sorted(callbacks, key=lambda c: c.order)
+        self.measures = frozenset(name for callback in callbacks for name in callback.measures)
         self._hooks: dict[str, list[Callable[..., None]]] = {
             hook: [getattr(c, hook) for c in self.callbacks if getattr(type(c), hook) is not getattr(Callback, hook)]
             for hook in HOOKS
@@ -100,6 +110,24 @@ class CallbackList:
         if failures:
             raise failures[0]
 
+    def measured(self, run: Run, record: EpochRecord) -> EpochRecord:
+        """The record with what they measure.
+
+        Raises:
+            UsageError: two figures share a name.
+        """
+        if not self.measures:
+            return record
+        metrics = dict(record.metrics)
+        for callback in self.callbacks:
+            if not callback.measures:
+                continue
+            taken = [name for name in callback.measures if name in metrics]
+            if taken:
+                raise UsageError(f"'{key_of(callback)}' measures '{taken[0]}', which the run records already.")
+            metrics |= callback.measure(run, record)
+        return dataclasses.replace(record, metrics=metrics)
+
     def state(self) -> dict[str, Any]:
         """The state of each that has one, by name."""
         found = {key_of(c): c.state() for c in self.callbacks}
@@ -110,6 +138,33 @@ class CallbackList:
         for callback in self.callbacks:
             if key_of(callback) in states:
                 callback.restore(states[key_of(callback)], run)
+
+
+_busy: set[int] = set()
+_busy_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def busy(callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Keep callbacks to one run for the while: what they remember is that run's.
+
+    Raises:
+        UsageError: one serves another run at the moment.
+    """
+    mine = {id(callback) for callback in callbacks}
+    with _busy_lock:
+        shared = [callback for callback in callbacks if id(callback) in _busy]
+        if shared:
+            raise UsageError(
+                f"'{key_of(shared[0])}' already serves another run that is training. Make callbacks, and the trainer "
+                "they are in, anew for each run."
+            )
+        _busy.update(mine)
+    try:
+        yield
+    finally:
+        with _busy_lock:
+            _busy.difference_update(mine)
 
 
 def key_of(callback: Callback) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .._record import EpochRecord
     from .._run import FitResult, Run
 
+_SAVES_TOGETHER = 32  # checkpoints over a whole run of those that train together
+
 
 class Checkpoints(Callback):
     """Save the run's state every so many epochs and at its end.
@@ -27,7 +29,8 @@ class Checkpoints(Callback):
     Args:
         every: epochs between two checkpoints, at least 1.
         keep: how many to keep, the newest, at least 1; None keeps all.
-        spacing: seconds that must lie between two, so that quick epochs are not slowed by the disk.
+        spacing: seconds that must lie between two, so that quick epochs are not slowed by the disk. Runs that train
+            together in one program save by epochs alone, 32 times.
 
     Raises:
         UsageError: a number out of range.
@@ -59,9 +62,13 @@ class Checkpoints(Callback):
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Save if it is time."""
-        due = (record.epoch + 1) % self.every == 0 and time.monotonic() - self._last >= self.spacing
-        if due or run.stop_reason is not None:
+        if self._due(run, record.epoch + 1) or run.stop_reason is not None:
             self._save(run)
+
+    def _due(self, run: Run, epoch: int) -> bool:
+        if run.together:  # all save after the same epochs, so that they can go on together; a clock would part them
+            return epoch % max(self.every, math.ceil(run.epochs / _SAVES_TOGETHER)) == 0
+        return epoch % self.every == 0 and time.monotonic() - self._last >= self.spacing
 
     def on_run_end(self, run: Run, result: FitResult) -> None:
         """Save what is not saved yet."""
@@ -88,7 +95,8 @@ class Checkpoints(Callback):
         save_tree(run.folder.checkpoints_path / f"{run.epoch:06d}", run.state, meta)
         self._saved, self._last = run.epoch, time.monotonic()
         if self.keep is not None:
-            for old in run.folder.checkpoints()[: -self.keep]:
+            keep = max(self.keep, 2) if run.together else self.keep  # the newest may not be everyone's yet
+            for old in run.folder.checkpoints()[:-keep]:
                 shutil.rmtree(old, ignore_errors=True)
 
 

@@ -41,10 +41,18 @@ def _check_mode(mode: str) -> None:
         raise UsageError(f"a monitor's direction is 'min' or 'max', got {mode!r}.")
 
 
-def value_of(record: EpochRecord, metric: str) -> float:
-    if metric not in record.metrics:
-        raise UsageError(f"there is no metric '{metric}' to watch. {did_you_mean(metric, record.metrics)}")
-    return float(record.metrics[metric])
+def value_of(run: Run, record: EpochRecord, metric: str) -> float | None:
+    """The epoch's value; None in an epoch that a measured metric leaves out.
+
+    Raises:
+        UsageError: no epoch has it.
+    """
+    if metric in record.metrics:
+        return float(record.metrics[metric])
+    if metric in run.measures:
+        return None
+    known = {*record.metrics, *run.measures}
+    raise UsageError(f"there is no metric '{metric}' to watch. {did_you_mean(metric, known)}")
 
 
 def _better(value: float, best: float | None, mode: Mode) -> bool:
@@ -56,7 +64,8 @@ def _better(value: float, best: float | None, mode: Mode) -> bool:
 class EarlyStopping(Callback):
     """Stop when a metric has not improved for more than `patience` epochs in a row.
 
-    Frozen epochs count. Improvement is strict.
+    Frozen epochs count. Improvement is strict. Of a metric that `Evaluate` measures only in some epochs, only those
+    count.
 
     Args:
         metric: such as ``"val_loss"``.
@@ -81,13 +90,16 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Count, and stop the run if there were too many."""
-        value = value_of(record, self.metric)
+        value = value_of(run, record, self.metric)
+        if value is None:
+            return
         if _better(value, self.best, self.mode):
             self.best, self.bad = value, 0
             return
         self.bad += 1
         if self.bad > self.patience:
-            run.stop(f"{self.metric} has not improved for {self.bad} epochs")
+            unit = "evaluations" if self.metric in run.measures else "epochs"
+            run.stop(f"{self.metric} has not improved for {self.bad} {unit}")
 
     def state(self) -> Any:
         """Best value and count."""
@@ -102,7 +114,8 @@ class Best(Callback):
     """Keep the best parameters: in memory, and under ``best/`` where the run has a folder.
 
     They are written whenever a checkpoint is, and at the end; where there are at most 4096 of them
-    they also stand in ``best/best_params.json``.
+    they also stand in ``best/best_params.json``. An epoch that lacks the metric, as `Evaluate` may leave it, is not
+    judged.
 
     Args:
         metric: such as ``"val_loss"``.
@@ -130,8 +143,8 @@ class Best(Callback):
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Take a snapshot if this is the best so far."""
-        value = value_of(record, self.metric)
-        if _better(value, self.value, self.mode):
+        value = value_of(run, record, self.metric)
+        if value is not None and _better(value, self.value, self.mode):
             self.value, self.epoch, self._kept = value, record.epoch, run.snapshot()
             self._written = False
 

@@ -19,7 +19,8 @@ class StopBelow(Callback):
     """Stop when a metric has been below a threshold for `patience` epochs in a row.
 
     Where `EarlyStopping` asks whether a metric still improves, this asks whether it is good enough. The threshold
-    itself is good enough, rounded to float32, as metrics mostly are; a value that is not a number is not.
+    itself is good enough, rounded to float32, as metrics mostly are; a value that is not a number is not. Epochs that
+    lack the metric, as `Evaluate` may leave it, do not count.
 
     Args:
         metric: such as ``"val_coverage"``.
@@ -45,11 +46,15 @@ class StopBelow(Callback):
 
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Count, and stop the run if there were enough."""
+        value = value_of(run, record, self.metric)
+        if value is None:
+            return
         with np.errstate(over="ignore"):
-            enough = np.float32(value_of(record, self.metric)) >= np.float32(self.threshold)
+            enough = np.float32(value) >= np.float32(self.threshold)
         self.bad = 0 if enough else self.bad + 1
         if self.bad >= self.patience:
-            run.stop(f"{self.metric} has been below {self.threshold} for {self.bad} epochs")
+            unit = "evaluations" if self.metric in run.measures else "epochs"
+            run.stop(f"{self.metric} has been below {self.threshold} for {self.bad} {unit}")
 
     def state(self) -> Any:
         """The count."""
