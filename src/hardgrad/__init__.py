@@ -33,6 +33,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "DecayByDepthAndEpoch",
         "FreezeAfterChange",
         "FromOptax",
+        "Horizon",
         "LinearDepth",
         "LinearRamp",
         "Plan",
@@ -54,6 +55,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "Callback",
         "Checkpoints",
         "EarlyStopping",
+        "Evaluate",
         "History",
         "ProgressBar",
         "StopBelow",
@@ -62,16 +64,30 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
 }
 _HOME = {name: package for package, names in _NAMES.items() for name in names}
-_PACKAGES = ("core", "estimators", "export", "hypercausal", "rational", "report", "schedules", "training", "zoo")
+_PACKAGES = (
+    "core",
+    "estimators",
+    "export",
+    "hypercausal",
+    "oscillators",
+    "rational",
+    "report",
+    "schedules",
+    "search",
+    "training",
+    "zoo",
+)
 
 if TYPE_CHECKING:
     from . import core as core
     from . import estimators as estimators
     from . import export as export
     from . import hypercausal as hypercausal
+    from . import oscillators as oscillators
     from . import rational as rational
     from . import report as report
     from . import schedules as schedules
+    from . import search as search
     from . import training as training
     from . import zoo as zoo
     from .core import BlackBox as BlackBox
@@ -94,6 +110,7 @@ if TYPE_CHECKING:
     from .schedules import DecayByDepthAndEpoch as DecayByDepthAndEpoch
     from .schedules import FreezeAfterChange as FreezeAfterChange
     from .schedules import FromOptax as FromOptax
+    from .schedules import Horizon as Horizon
     from .schedules import LinearDepth as LinearDepth
     from .schedules import LinearRamp as LinearRamp
     from .schedules import Plan as Plan
@@ -111,6 +128,7 @@ if TYPE_CHECKING:
     from .training.callbacks import Callback as Callback
     from .training.callbacks import Checkpoints as Checkpoints
     from .training.callbacks import EarlyStopping as EarlyStopping
+    from .training.callbacks import Evaluate as Evaluate
     from .training.callbacks import History as History
     from .training.callbacks import ProgressBar as ProgressBar
     from .training.callbacks import StopBelow as StopBelow

@@ -30,6 +30,9 @@ HELP = [
     ["list", "--help"],
     ["run", "--help"],
     ["resume", "--help"],
+    ["search", "--help"],
+    ["search", "hypercausal-depth", "--help"],
+    ["watch", "--help"],
     ["report", "--help"],
     *(["run", name, "--help"] for name in RECIPES),
 ]

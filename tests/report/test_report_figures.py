@@ -138,3 +138,68 @@ def test_a_missing_matplotlib_is_a_sentence_with_the_install_line(monkeypatch: p
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'hardgrad\[plots\]'"):
         training_figures(records_of([1.0]))
+
+
+def test_what_is_measured_now_and_then_is_dots_joined_by_a_line() -> None:
+    measured = {2: 0.5, 5: NAN, 8: 0.25, 11: 0.125}
+    records = [
+        EpochRecord(n, n + 1, {}, {"loss": 1.0} | ({"val_score": measured[n]} if n in measured else {}))
+        for n in range(12)
+    ]
+    figure = training_figures(records)["Terms"]
+    (axis,) = figure.axes
+    assert titles(figure) == ["val_score"]
+    drawn, dots = (line.get_xydata() for line in axis.get_lines()[:2])
+    np.testing.assert_array_equal(drawn, [[2, 0.5], [5, NAN], [8, 0.25], [11, 0.125]])  # NaN is a gap, absence is not
+    np.testing.assert_array_equal(dots, [[2, 0.5], [8, 0.25], [11, 0.125]])
+    assert axis.get_xlim() == (-0.5, 11.5)
+    png(figure)
+
+
+def with_weights(**weights: list[float]) -> list[EpochRecord]:
+    """Records of an objective with a term, and a loss that is 1."""
+    columns = [dict(zip(weights, values, strict=True)) for values in zip(*weights.values(), strict=True)]
+    return [EpochRecord(n, n, controls, {"loss": 1.0, "spec": 2.0}) for n, controls in enumerate(columns)]
+
+
+def dashed_at(axis) -> list[float]:
+    """Where the axis has the marks of a warm-up's end."""
+    where = axis.get_xaxis_transform()
+    return [line.get_xdata()[0] for line in axis.get_lines() if line.get_transform() == where and line.is_dashed()]
+
+
+def test_the_end_of_a_warm_up_is_marked_in_loss_and_terms() -> None:
+    ramps = {"lambda_spec": [0.0, 0.5, 0.995, 1.0, 1.0], "lambda_env": [1.0, 2.0, 4.0, 4.0, 4.0]}
+    figures = training_figures(with_weights(**ramps, lambda_tf=[1.0] * 5, horizon=[1, 2, 3, 3, 3]))
+    for title in ("Loss", "Terms"):
+        assert [epoch for epoch in dashed_at(figures[title].axes[0]) if epoch != 0] == [2.0]
+        assert "Dashed: full size of lambda_spec in epoch 2, lambda_env in epoch 2." in figures[title].get_label()
+    assert "end of warm-up" in texts(figures["Loss"])
+    assert [text.get_text() for text in figures["Terms"].legends[0].get_texts()] == ["end of warm-up"]
+    png(figures["Terms"])
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        [1.0, 1.0, 1.0, 1.0],  # constant
+        [0.0, 0.0, 0.0, 0.0],
+        [0.0, 0.3, 0.6, 1.0],  # still growing
+        [1.0, 0.5, 0.2, 0.2],  # falling
+        [0.2, 1.0, 0.4, 1.0],  # drawn anew
+        [0.999, 1.0, 1.0, 1.0],  # no growth to speak of
+        [-1.0, 1.0, 1.0, 1.0],
+        [0.0, NAN, 1.0, 1.0],
+        [0.0, INF, INF, INF],
+    ],
+)
+def test_a_weight_that_does_not_ramp_has_no_mark(weight: list[float]) -> None:
+    figure = training_figures(with_weights(lambda_spec=weight))["Loss"]
+    assert "end of warm-up" not in texts(figure)
+    assert "Dashed" not in figure.get_label()
+
+
+def test_a_weight_that_some_epochs_lack_has_no_mark() -> None:
+    records = with_weights(lambda_spec=[0.0, 0.5, 1.0, 1.0])
+    records[1] = EpochRecord(1, 1, {}, {"loss": 1.0})
+    assert "end of warm-up" not in texts(training_figures(records)["Loss"])

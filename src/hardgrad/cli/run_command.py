@@ -94,7 +94,8 @@ def recipe_options(command: str, general: General, arguments: list[str]) -> tupl
         ],
         frozen=True,
     )
-    description = f"{find(name).summary}.\n\nExample: hardgrad {command} {name} --smoke"
+    summary = find(name).summary
+    description = f"{summary}{'' if summary.endswith('?') else '.'}\n\nExample: hardgrad {command} {name} --smoke"
     options: Any = parse(
         kind,
         rest,

@@ -12,10 +12,12 @@ from ._panels import (
     line,
     mark_best,
     mark_skipped,
+    mark_warmups,
     scale,
     shade,
     shade_frozen,
     validation_line,
+    warmup_ends,
 )
 from ._records import lowest_loss, metric, series, split_metrics
 from ._schedules import is_flag, split_controls
@@ -32,13 +34,15 @@ def training_figures(records: Sequence[EpochRecord], *, best: Mapping[str, Any] 
     """The curves of a run, by title; only those there is something to show of.
 
     - ``"Loss"``: loss and validation loss. Frozen epochs are shaded, the best epoch is ringed, skipped
-      steps and values that are not finite are marked at the edge. The axis is logarithmic where all
+      steps and values that are not finite are marked at the edge. A faint dashed line is where a weight that grows,
+      a control ``lambda_…``, first has 99 % of its full size, here and in "Terms". The axis is logarithmic where all
       values are positive and span more than a decade.
     - ``"Terms"``: the objective's other metrics with their validation counterparts.
     - ``"Gradient"``: ``gradient_norm`` with ``clipped_norm``, and the method's other diagnostics.
     - ``"Schedules"``: the controls that change. A yes-or-no control is a shade.
 
-    Nothing is smoothed or filled in: a value that is not finite is a gap. The figures are Matplotlib's
+    Nothing is smoothed or filled in: a value that is not finite is a gap. What `Evaluate` measures only now and then is
+    a dot for each time, joined by lines. The figures are Matplotlib's
     own and unknown to pyplot; ``figure.get_label()`` says in words what each shows.
 
     Args:
@@ -85,6 +89,8 @@ def _loss(records: Sequence[EpochRecord], best: Mapping[str, Any] | None) -> Fig
     scale(axis, [loss, validation])
     shade_frozen(axis, records)
     skipped = mark_skipped(axis, records)
+    ends = warmup_ends(records)
+    mark_warmups(axis, ends)
     if best is not None:
         mark_best(axis, best, ("loss", "val_loss"))
     legend(axis, frozen=any(record.frozen for record in records), skipped=skipped)
@@ -93,6 +99,7 @@ def _loss(records: Sequence[EpochRecord], best: Mapping[str, Any] | None) -> Fig
     text = [_ends("loss", records), _ends("val_loss", records)]
     if best and best.get("epoch") is not None:
         text.append(f"Best {best.get('metric')}: {format_number(best.get('value'))} in epoch {best['epoch']}.")
+    text.append(_warmed(ends))
     figure.set_label(" ".join(part for part in text if part))
     return figure
 
@@ -106,19 +113,32 @@ def _ends(name: str, records: Sequence[EpochRecord]) -> str:
     return f"{name} over {count(len(values), 'epoch')}: first {first}, last {last}."
 
 
+def _warmed(ends: Mapping[str, int]) -> str:
+    """The ends of warm-ups in words."""
+    if not ends:
+        return ""
+    listed = ", ".join(f"{shorten(name, 40)} in epoch {end}" for name, end in ends.items())
+    return f"Dashed: full size of {listed}."
+
+
 def _terms(records: Sequence[EpochRecord], names: list[str], best: Mapping[str, Any] | None) -> Figure | None:
     shown = names[:_MOST_PANELS]
     if not shown:
         return None
     figure, axes = small_multiples(len(shown))
     handles: dict[str, Any] = {}
-    marked = ""
+    marked, ends = "", warmup_ends(records)
     for axis, name in zip(axes, shown, strict=True):
         training, validation = metric(records, name), metric(records, f"val_{name}")
-        line(axis, training, label="training", color=BLUE)
+        if name.startswith("val_"):  # measured between epochs, perhaps not after each
+            line(axis, training.measured, label="validation", color=VERMILLION, dashed=True, dots=True)
+        else:
+            line(axis, training, label="training", color=BLUE)
         if validation.present.any():
             validation_line(axis, validation)
-            handles = {line.get_label(): line for line in axis.get_legend_handles_labels()[0]}
+            handles |= {line.get_label(): line for line in axis.get_legend_handles_labels()[0]}
+        if (mark := mark_warmups(axis, ends)) is not None:
+            handles[mark.get_label()] = mark
         scale(axis, [training, validation])
         shade_frozen(axis, records)
         if best is not None and best.get("metric") in (name, f"val_{name}"):
@@ -129,7 +149,7 @@ def _terms(records: Sequence[EpochRecord], names: list[str], best: Mapping[str, 
     _name_below(axes)
     if handles:
         _legend_above(figure, list(handles.values()))
-    figure.set_label(_listing("The objective's terms over epochs", names) + marked)
+    figure.set_label(" ".join([_listing("The objective's terms over epochs", names) + marked, _warmed(ends)]).strip())
     return figure
 
 

@@ -18,8 +18,17 @@ from ._text import as_number, count, figure_text, format_number
 _FEW, _MANY = 40, 400  # epochs that are worth a dot each; that need a finer pen
 
 
-def line(axis: Any, values: Series, *, label: str, color: str, dashed: bool = False, steps: bool = False) -> None:
-    """A line with a gap wherever there is no value; a value between two gaps is a dot.
+def line(
+    axis: Any,
+    values: Series,
+    *,
+    label: str,
+    color: str,
+    dashed: bool = False,
+    steps: bool = False,
+    dots: bool = False,
+) -> None:
+    """A line with a gap wherever there is no value; a value between two gaps is a dot, and with `dots` each value.
 
     Where values were recorded that no axis can show, a triangle at the upper edge says so.
     """
@@ -34,9 +43,10 @@ def line(axis: Any, values: Series, *, label: str, color: str, dashed: bool = Fa
     shown = ~np.isnan(y)
     axis.plot(*thin(values.x, y), **style)
     before, after = np.append(False, shown[:-1]), np.append(shown[1:], False)
-    dots = shown if len(y) <= _FEW and not steps else shown & ~before & ~after
-    if dots.any():
-        axis.plot(values.x[dots], y[dots], "o", color=color, markersize=3.2)
+    every = (len(y) <= _FEW and not steps) or (dots and len(y) <= _MANY)
+    marked = shown if every else shown & ~before & ~after
+    if marked.any():
+        axis.plot(values.x[marked], y[marked], "o", color=color, markersize=3.2)
     if len(values.lost):
         at_edge(axis, values.lost, marker="^", color=color, height=0.97)
 
@@ -97,6 +107,37 @@ def mark_best(axis: Any, best: Mapping[str, Any], names: Sequence[str]) -> Any:
         ring = {"markerfacecolor": "none", "markeredgecolor": GREEN, "markeredgewidth": 1.8}
         (mark,) = axis.plot([epoch], [value], "o", markersize=8, **ring)
     mark.set_label(label)
+    return mark
+
+
+def warmup_ends(records: Sequence[EpochRecord]) -> dict[str, int]:
+    """The epoch in which each weight that ramps, a control ``lambda_…``, first has 99 % of its full size.
+
+    A ramp never falls and has an end: one that still grows in the last epoch has none yet.
+    """
+    ends = {}
+    for name in dict.fromkeys(name for record in records for name in record.controls if name.startswith("lambda_")):
+        found = series(records, lambda record, name=name: record.controls.get(name))  # type: ignore[misc]
+        y = found.drawable
+        if np.isnan(y).any() or not 0 <= y[0] < 0.99 * y.max() or (np.diff(y) < 0).any():
+            continue
+        if y[-2] >= 0.99 * y[-1]:
+            ends[name] = int(found.x[np.argmax(y >= 0.99 * y[-1])])
+    return ends
+
+
+def mark_warmups(axis: Any, ends: Mapping[str, int]) -> Any:
+    """A faint dashed line at the end of each warm-up.
+
+    Returns:
+        The last mark, for the legend; None where there is none.
+    """
+    mark = None
+    for epoch in sorted(set(ends.values())):
+        along = {"transform": axis.get_xaxis_transform(), "dashes": (5, 3), "zorder": 0.8}
+        (mark,) = axis.plot([epoch, epoch], [0.0, 1.0], color=SOFT, alpha=0.6, linewidth=1.0, **along)
+    if mark is not None:
+        mark.set_label("end of warm-up")
     return mark
 
 

@@ -48,6 +48,11 @@ class Series:
         epochs: NDArray[np.float64] = self.x[self.present & np.isnan(self.drawable)]
         return epochs
 
+    @property
+    def measured(self) -> Series:
+        """The epochs that have a value, finite or not: what was measured now and then is joined across the rest."""
+        return Series(self.x[self.present], self.y[self.present], self.present[self.present])
+
 
 def series(records: Sequence[EpochRecord], value: Callable[[EpochRecord], Any]) -> Series:
     """The series of whatever `value` finds in each record; what is no number is absent."""

@@ -12,6 +12,7 @@ from ..training._storage import write_text
 from . import _sections as sections
 from ._figures import training_figures
 from ._images import publish
+from ._sounds import players
 from ._summary import FAILED, RUNNING, Summary, summarize
 from ._tables import Table
 from ._template import PAGE, STYLE
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _BADGES = {
     Status.COMPLETED.value: "good",
     Status.STOPPED.value: "note",
+    Status.PAUSED.value: "note",
     Status.DIVERGED.value: "bad",
     Status.INTERRUPTED.value: "warn",
     FAILED: "bad",
@@ -40,8 +42,11 @@ def write_report(
 ) -> Path:
     """Write ``report.html`` into a run's folder, and each figure as a PNG under ``figures/``.
 
-    The page needs no other file: its pictures and its style are in it. It may be written while the run
+    The page needs no other file: its pictures, its sounds and its style are in it. It may be written while the run
     goes on, and again afterwards. Everything a run's files say is shown as text, never as markup.
+
+    WAV files in the run's folder ``sounds/`` get players, ``NAME-1-target.wav`` beside ``NAME-1-sung.wav``; 4 MB of
+    them at most, and what is left out is said.
 
     Args:
         folder: the run.
@@ -67,6 +72,7 @@ def write_report(
     given = publish(figures or {}, where, taken, turns=False)
     contents = {
         "Key figures": sections.key_figures(summary),
+        "Listen": players(folder.path),
         "Curves": sections.curves(curves),
         "Schedules": sections.schedules(schedules, summary.records),
         "Pictures": sections.pictures(given, tables),
@@ -85,6 +91,7 @@ def _page(title: str, description: str, path: Path, summary: Summary, contents: 
     paragraphs = [part for part in re.split(r"\n\s*\n", description.strip()) if part]
     footer = f"Run {path}" + (f", begun {summary.begun}" if summary.begun else "") + ". Epochs count from 0."
     return PAGE.format(
+        kind="run",
         title=escape(title),
         style=STYLE,
         badge=_BADGES.get(summary.status, "note"),

@@ -8,7 +8,7 @@ PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+  content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
@@ -16,7 +16,7 @@ PAGE = """<!DOCTYPE html>
 </head>
 <body>
 <header>
-<p class="kind">hardgrad · report of a run</p>
+<p class="kind">hardgrad · report of a {kind}</p>
 <h1>{title}</h1>
 <p class="outcome"><span class="badge {badge}">{status}</span> {reason}</p>
 {description}
@@ -86,6 +86,10 @@ figure h3 { margin-top: 0; }
 /* Blending stays inside the figure, onto this ground. */
 .sheet { background: var(--card); isolation: isolate; text-align: center; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+.players { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); gap: .6rem 1.2rem; }
+.players figure { margin: 0; }
+.players figcaption { margin: 0 0 .2rem; }
+audio { display: block; width: 100%; height: 2.6rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; font-size: .87rem; min-width: 50%; }
 th, td { text-align: left; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--line);
@@ -118,7 +122,7 @@ footer { color: var(--soft); font-size: .82rem; margin-top: 1.5rem; }
 }
 @media print {
   body { max-width: none; padding: 0; background: #ffffff; font-size: 10pt; }
-  nav { display: none; }
+  nav, audio { display: none; }
   section { border: 0; padding: 0; margin: 0 0 1.2rem; }
   figure, tr, .figures > div, pre { break-inside: avoid; }
   h2, h3 { break-after: avoid; }

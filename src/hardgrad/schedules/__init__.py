@@ -8,6 +8,7 @@ from ._depth import DecayByDepthAndEpoch as DecayByDepthAndEpoch
 from ._depth import FreezeAfterChange as FreezeAfterChange
 from ._depth import LinearDepth as LinearDepth
 from ._depth import ThresholdByDepth as ThresholdByDepth
+from ._horizon import Horizon as Horizon
 from ._plan import Constant as Constant
 from ._plan import Plan as Plan
 from ._plan import Schedule as Schedule

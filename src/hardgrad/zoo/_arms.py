@@ -20,15 +20,18 @@ class ArmsObjective(eqx.Module):
 
     Attributes:
         arms: name to objective.
+        own_data: whether each arm has data of its own: the batch is then a dict of the arms' batches by name.
     """
 
     arms: Mapping[str, Any]
+    own_data: bool = eqx.field(static=True, default=False)
 
     def __call__(self, model: Mapping[str, Any], batch: Any, controls: Controls, key: Key[Array, ""]) -> Any:
         """Loss, metrics, and the changed models where an arm has running state."""
         keys = jax.random.split(key, len(self.arms))
         found = {
-            name: arm(model[name], batch, controls, k) for (name, arm), k in zip(self.arms.items(), keys, strict=True)
+            name: arm(model[name], batch[name] if self.own_data else batch, controls, k)
+            for (name, arm), k in zip(self.arms.items(), keys, strict=True)
         }
         metrics: dict[str, Array] = {}
         for name, (loss, terms, *_) in found.items():

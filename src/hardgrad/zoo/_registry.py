@@ -99,6 +99,33 @@ _ENTRIES = (
         order="1",
         module="hardgrad.zoo.rational_arm",
     ),
+    Entry(
+        name="song-coldstart",
+        summary="Can an oscillator, led by slow drives, sing a bird's song alone from silence?",
+        application="oscillators",
+        method="automatic differentiation",
+        architecture="frames to limit cycle",
+        order="1",
+        module="hardgrad.zoo.song_coldstart",
+    ),
+    Entry(
+        name="song-onestep",
+        summary="The same by one-step regression: does a perfect fit sing when it is alone?",
+        application="oscillators",
+        method="automatic differentiation",
+        architecture="frames to limit cycle",
+        order="1",
+        module="hardgrad.zoo.song_onestep",
+    ),
+    Entry(
+        name="song-syrinx",
+        summary="The syrinx equation of 2021, driven by learned pressure and tension",
+        application="oscillators",
+        method="automatic differentiation",
+        architecture="frames to syrinx",
+        order="1",
+        module="hardgrad.zoo.song_syrinx",
+    ),
 )
 
 

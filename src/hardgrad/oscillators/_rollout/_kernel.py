@@ -1,0 +1,86 @@
+"""The rollout as a C kernel, forwards and backwards, called through JAX's foreign-function interface.
+
+Compiled for one field, one kind of bounds and one dtype when it is first asked for; bounds, hop and sub-steps are
+arguments. It takes and gives arrays as they are, batch first, so that nothing is laid out anew around it.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from .._fields import Exponents
+from ._differentiable import Forward, differentiable
+from ._kernel_source import kernel_source
+from ._library import CannotCompile, load_library
+from ._saturation import KNEE, REST
+from ._scheme import Scheme
+
+OFF = "HARDGRAD_NO_KERNEL"
+_COMPILING = Lock()
+
+
+def kernel_problem(scheme: Scheme, dtype: Any) -> str:
+    """Why the kernel cannot be used here, as a sentence; nothing if it can. Compiles it."""
+    if os.environ.get(OFF, "") not in ("", "0"):
+        return f"{OFF} is set."
+    if jax.default_backend() != "cpu":
+        return f"it runs on a CPU, and the default platform is {jax.default_backend()}."
+    name = np.dtype(dtype).name
+    if name not in ("float32", "float64"):
+        return f"it is for float32 and float64, not {name}."
+    with _COMPILING:
+        found = _targets(scheme.exponents, scheme.saturation.kind, name)
+    return found if isinstance(found, str) else ""
+
+
+@lru_cache(maxsize=64)
+def _targets(exponents: Exponents, kind: str, dtype: str) -> tuple[str, str] | str:
+    """Names under which forward and backward calls are registered, or why they are not."""
+    try:
+        name, library = load_library(kernel_source(exponents, kind, dtype), jax.ffi.include_dir())
+    except CannotCompile as problem:
+        return str(problem)
+    targets = f"hardgrad_rollout_forward_{name}", f"hardgrad_rollout_backward_{name}"
+    for target, function in zip(targets, (library.rollout_forward, library.rollout_backward), strict=True):
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(function), platform="cpu")
+    return targets
+
+
+@lru_cache(maxsize=64)
+def kernel_rollout(scheme: Scheme, dtype: Any) -> Forward:
+    """A function of coefficients ``[batch, frames, terms]``, x0 and v0, with its own gradient.
+
+    `kernel_problem` must have found none.
+    """
+    forward_target, backward_target = _targets(scheme.exponents, scheme.saturation.kind, np.dtype(dtype).name)
+    bounds = scheme.saturation
+    knee, rest = (KNEE, REST) if bounds.kind == "knee" else (0.0, 1.0)
+    settings = {
+        "hop": np.int64(scheme.hop),
+        "substeps": np.int64(scheme.substeps),
+        "linear": np.int64(scheme.linear),
+        "bound_x": np.float64(bounds.x_bound),
+        "bound_v": np.float64(bounds.v_bound),
+        "knee": np.float64(knee),
+        "rest": np.float64(rest),
+    }
+
+    def forward(coefficients: Array, x0: Array, v0: Array) -> tuple[Array, Array]:
+        states = jax.ShapeDtypeStruct((coefficients.shape[0], scheme.samples), coefficients.dtype)
+        x, v = jax.ffi.ffi_call(forward_target, (states, states))(coefficients, x0, v0, **settings)
+        return x, v
+
+    def backward(coefficients: Array, x: Array, v: Array, by_x: Array, by_v: Array) -> tuple[Array, Array, Array]:
+        start = jax.ShapeDtypeStruct(x.shape[:1], x.dtype)
+        shapes = (jax.ShapeDtypeStruct(coefficients.shape, x.dtype), start, start)
+        found = jax.ffi.ffi_call(backward_target, shapes)(coefficients, x, v, by_x, by_v, **settings)
+        return found[0], found[1], found[2]
+
+    return differentiable(forward, backward)
