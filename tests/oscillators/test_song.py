@@ -6,8 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import hardgrad as hg
 from hardgrad.core import UsageError
 from hardgrad.oscillators import (
     Category,
@@ -368,3 +370,56 @@ def test_a_silent_model_and_one_that_is_not_finite_score_the_floor():
 def test_mismatched_encoder_and_field_are_told():
     with pytest.raises(UsageError, match="outputs=10"):
         SongModel(frames(3), LimitCycleField())
+
+
+# --- gradients that are not finite, by accident
+
+
+@jax.custom_jvp
+def poisoned(loss, x, bad):
+    """The loss, whose gradient by x is NaN where `bad`, though its value is finite."""
+    return loss
+
+
+@poisoned.defjvp
+def _(primals, tangents):
+    poison = jnp.where(primals[2], jnp.nan, 0.0)
+    return primals[0], tangents[0] + poison * jnp.sum(tangents[1])
+
+
+class Faulty(eqx.Module):
+    """An objective whose gradient, but not its loss, is NaN in some steps."""
+
+    objective: SongObjective
+    share: float = eqx.field(static=True)
+
+    def __call__(self, model, batch, controls, key):
+        loss, metrics = self.objective(model, batch, controls, key)
+        bad = jax.random.uniform(jax.random.fold_in(key, 99)) < self.share
+        return poisoned(loss, model.tract.taps, bad), metrics
+
+
+def fit(share, epochs=3, **settings):
+    segments = some_segments(4, 1024)._replace(edge=jnp.array([512, 512, -1, 512], jnp.int32))
+    trainer = hg.Trainer(
+        hg.GradientMethod(hg.Autodiff(), optax.adam(1e-3)),
+        plan=hg.Plan(horizon=hg.Static(hg.Constant(256))),
+        **settings,
+    )
+    model = small_model(tract=VocalTract(4))
+    objective = Faulty(SongObjective(lambda_tf=0.0), share)
+    return trainer.fit(model, objective, segments, epochs=epochs, batch_size=2, seed=1)
+
+
+def test_steps_with_bad_gradients_are_skipped_and_counted():
+    result = fit(0.3, epochs=8)
+    assert result.status.value == "completed"
+    assert 0 < result.skipped < 16
+    assert result.skipped == sum(record.metrics["skipped"] for record in result.history)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(result.model, eqx.is_array)))
+
+
+def test_too_many_in_a_row_end_the_run_with_a_reason():
+    result = fit(1.0, epochs=8, max_nonfinite=5)
+    assert result.status.value == "diverged"
+    assert "5 steps in a row" in result.reason
