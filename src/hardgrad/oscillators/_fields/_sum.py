@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from ...core import UsageError
 
 Exponents: TypeAlias = tuple[tuple[int, int], ...]
+Floats = Float[Array | np.ndarray, "..."]
 
 
 def check_exponents(exponents: Any) -> Exponents:
@@ -98,10 +99,10 @@ def _evaluate_jvp(exponents: Exponents, primals: Any, tangents: Any) -> tuple[Ar
 
 def evaluate(
     exponents: Exponents,
-    coefficients: Float[Array | np.ndarray, "... terms"],
-    x: Float[Array | np.ndarray, "..."],
-    v: Float[Array | np.ndarray, "..."],
-) -> Float[Array, "..."]:
+    coefficients: Floats,
+    x: Floats,
+    v: Floats,
+) -> Array:
     """The acceleration Σ_j c_j x^p_j v^k_j of a field, moment by moment.
 
     Args:

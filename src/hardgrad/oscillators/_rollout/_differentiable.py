@@ -51,8 +51,8 @@ def differentiable(forward: Forward, backward: Backward) -> Callable[[Array, Arr
         x, v = forward_merging(coefficients, x0, v0)
         return (x, v), (coefficients, x, v)
 
-    def second(kept: tuple[Array, Array, Array], given: tuple[Array, Array]) -> Any:
-        return backward_merging(*kept, *given)
+    def second(kept: Any, given: Any) -> Any:
+        return backward_merging(*kept, *(jnp.asarray(cotangent) for cotangent in given))
 
     roll.defvjp(first, second)
     return roll

@@ -26,7 +26,7 @@ OFF = "HARDGRAD_NO_KERNEL"
 _COMPILING = Lock()
 
 
-def kernel_problem(scheme: Scheme, dtype: Any) -> str:
+def kernel_problem(exponents: Exponents, kind: str, dtype: Any) -> str:
     """Why the kernel cannot be used here, as a sentence; nothing if it can. Compiles it."""
     if os.environ.get(OFF, "") not in ("", "0"):
         return f"{OFF} is set."
@@ -36,21 +36,20 @@ def kernel_problem(scheme: Scheme, dtype: Any) -> str:
     if name not in ("float32", "float64"):
         return f"it is for float32 and float64, not {name}."
     with _COMPILING:
-        found = _targets(scheme.exponents, scheme.saturation.kind, name)
-    return found if isinstance(found, str) else ""
+        return _targets(exponents, kind, name)[2]
 
 
 @lru_cache(maxsize=64)
-def _targets(exponents: Exponents, kind: str, dtype: str) -> tuple[str, str] | str:
-    """Names under which forward and backward calls are registered, or why they are not."""
+def _targets(exponents: Exponents, kind: str, dtype: str) -> tuple[str, str, str]:
+    """Names under which forward and backward calls are registered; or, third, why they are not."""
     try:
         name, library = load_library(kernel_source(exponents, kind, dtype), jax.ffi.include_dir())
     except CannotCompile as problem:
-        return str(problem)
+        return "", "", str(problem)
     targets = f"hardgrad_rollout_forward_{name}", f"hardgrad_rollout_backward_{name}"
     for target, function in zip(targets, (library.rollout_forward, library.rollout_backward), strict=True):
-        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(function), platform="cpu")
-    return targets
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(function), platform="cpu")  # type: ignore[no-untyped-call]
+    return *targets, ""
 
 
 @lru_cache(maxsize=64)
@@ -59,7 +58,7 @@ def kernel_rollout(scheme: Scheme, dtype: Any) -> Forward:
 
     `kernel_problem` must have found none.
     """
-    forward_target, backward_target = _targets(scheme.exponents, scheme.saturation.kind, np.dtype(dtype).name)
+    forward_target, backward_target, _ = _targets(scheme.exponents, scheme.saturation.kind, np.dtype(dtype).name)
     bounds = scheme.saturation
     knee, rest = (KNEE, REST) if bounds.kind == "knee" else (0.0, 1.0)
     settings = {
@@ -72,14 +71,16 @@ def kernel_rollout(scheme: Scheme, dtype: Any) -> Forward:
         "rest": np.float64(rest),
     }
 
+    def shaped(*shapes: tuple[int, ...]) -> list[Any]:
+        return [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]  # type: ignore[no-untyped-call]
+
     def forward(coefficients: Array, x0: Array, v0: Array) -> tuple[Array, Array]:
-        states = jax.ShapeDtypeStruct((coefficients.shape[0], scheme.samples), coefficients.dtype)
-        x, v = jax.ffi.ffi_call(forward_target, (states, states))(coefficients, x0, v0, **settings)
+        states = (coefficients.shape[0], scheme.samples)
+        x, v = jax.ffi.ffi_call(forward_target, shaped(states, states))(coefficients, x0, v0, **settings)
         return x, v
 
     def backward(coefficients: Array, x: Array, v: Array, by_x: Array, by_v: Array) -> tuple[Array, Array, Array]:
-        start = jax.ShapeDtypeStruct(x.shape[:1], x.dtype)
-        shapes = (jax.ShapeDtypeStruct(coefficients.shape, x.dtype), start, start)
+        shapes = shaped(coefficients.shape, x.shape[:1], x.shape[:1])
         found = jax.ffi.ffi_call(backward_target, shapes)(coefficients, x, v, by_x, by_v, **settings)
         return found[0], found[1], found[2]
 

@@ -66,11 +66,11 @@ def to_table(exponents: Exponents, coefficients: Array) -> Array:
     P, Q = table_shape(exponents)
     batch, frames, _ = coefficients.shape
     places = {p * Q + k: j for j, (p, k) in enumerate(exponents)}
-    order = [places.get(n) for n in range(P * Q)]
+    order = [places.get(n, -1) for n in range(P * Q)]
     if order != list(range(P * Q)):
         nothing = jnp.zeros((batch, frames, 1), coefficients.dtype)
         columns = []
-        for there, group in itertools.groupby(order, lambda j: j is not None):
+        for there, group in itertools.groupby(order, lambda j: j >= 0):
             found = list(group)
             columns += [coefficients[..., a:b] for a, b in runs(found)] if there else [nothing] * len(found)
         coefficients = jnp.concatenate(columns, axis=-1)
@@ -101,8 +101,8 @@ def _horner(terms: dict[int, Array], u: Array) -> tuple[Array, Array]:
 def acceleration(exponents: Exponents, table: Table, x: Array, v: Array) -> Array:
     """Σ W[p][k] x^p v^k of states ``[..., batch]``: Horner's scheme inside Horner's scheme."""
     if len(exponents) > WRITTEN_OUT:
-        row, u = _by_row(table, x)[0], v
-        return _horner({k: row[..., k, :] for k in range(table.shape[1])}, u)[0]
+        row, _ = _by_row(table, x)
+        return _horner({k: row[..., k, :] for k in range(table.shape[1])}, v)[0]
     return _horner({p: _horner(row, v)[0] for p, row in _entries(exponents, table).items()}, x)[0]
 
 
@@ -110,8 +110,8 @@ def slopes(exponents: Exponents, table: Table, x: Array, v: Array) -> tuple[Arra
     """∂a/∂x and ∂a/∂v."""
     if len(exponents) > WRITTEN_OUT:
         row, by_x = _by_row(table, x)
-        of = lambda row: _horner({k: row[..., k, :] for k in range(table.shape[1])}, v)
-        return of(by_x)[0], of(row)[1]
+        along = [_horner({k: of[..., k, :] for k in range(table.shape[1])}, v) for of in (by_x, row)]
+        return along[0][0], along[1][1]
     both = {p: _horner(row, v) for p, row in _entries(exponents, table).items()}
     by_x = _horner({p: value for p, (value, _) in both.items()}, x)[1]
     return by_x, _horner({p: slope for p, (_, slope) in both.items()}, x)[0]

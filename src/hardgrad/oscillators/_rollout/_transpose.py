@@ -1,16 +1,16 @@
 """The transpose of a run of samples, given the samples themselves.
 
 A sample depends on the one before through x and v alone, and all samples are known. So all stages of all samples can be
-worked out side by side, and so can the slopes of the field there. What remains in order are the transposes of the
-stages, a few products a sample, from the last to the first:
+worked out side by side, and the slopes of the field there, and with them the transpose of each step,
 
-    ȧ₄ = h/6 q                            x̄₄ = ȧ₄ ∂a/∂x,  v̄₄ = ȧ₄ ∂a/∂v       at (x₄, v₄)
-    ȧ₃ = h²/6 p + h/3 q + h v̄₄            x̄₃ = ȧ₃ ∂a/∂x,  v̄₃ = ȧ₃ ∂a/∂v + h x̄₄
-    ȧ₂ = h²/6 p + h/3 q + h/2 v̄₃          x̄₂ = ȧ₂ ∂a/∂x,  v̄₂ = ȧ₂ ∂a/∂v + h/2 x̄₃
-    ȧ₁ = h²/6 p + h/6 q + h/2 v̄₂          x̄₁ = ȧ₁ ∂a/∂x,  v̄₁ = ȧ₁ ∂a/∂v + h/2 x̄₂
+    ȧ₄ = h/6 q                            x̄₄ = ȧ₄ ∂a/∂x,  v̄₄ = ȧ₄ ∂a/∂v              at (x₄, v₄)
+    ȧ₃ = h²/6 p + h/3 q + h v̄₄            x̄₃ = ȧ₃ ∂a/∂x,  v̄₃ = ȧ₃ ∂a/∂v + h x̄₄      at (x₃, v₃)
+    ȧ₂ = h²/6 p + h/3 q + h/2 v̄₃          x̄₂ = ȧ₂ ∂a/∂x,  v̄₂ = ȧ₂ ∂a/∂v + h/2 x̄₃    at (x₂, v₂)
+    ȧ₁ = h²/6 p + h/6 q + h/2 v̄₂          x̄₁ = ȧ₁ ∂a/∂x,  v̄₁ = ȧ₁ ∂a/∂v + h/2 x̄₂    at (x₁, v₁)
     p ← p + x̄₁ + x̄₂ + x̄₃ + x̄₄,           q ← q + h p + v̄₁ + v̄₂ + v̄₃ + v̄₄
 
-for the cotangents p of x and q of v. Then, side by side again, Σ_i ȧ_i x_i^p v_i^k goes to the coefficients.
+for the cotangents p of x and q of v: a matrix of 2 by 2. What remains in order, from the last step to the first, are
+products with these matrices. Then, side by side again, Σ_i ȧ_i x_i^p v_i^k goes to the coefficients.
 """
 
 from __future__ import annotations
@@ -50,30 +50,29 @@ def backwards(
     steps, batch = states[0].shape
     intervals, m = table.shape[0] - 1, scheme.substeps
     spare = intervals * scheme.hop - steps
-    split = lambda a: jnp.pad(a, ((0, spare), (0, 0))).reshape(intervals, scheme.hop, 1, batch)
-    begin = (split(states[0]), split(states[1]))
+    x, v = (jnp.pad(u, ((0, spare), (0, 0))).reshape(intervals, scheme.hop, 1, batch) for u in states)
 
     def ends(start: Array | int, length: int) -> tuple[Array, Array]:
         left, right = (_cut(table, start + n, length)[:, None, None] for n in (0, 1))
         return left, right
 
     def stages_of_piece(start: Array | int, length: int) -> tuple[list[State], list[State]]:
-        at = _cut(begin[0], start, length), _cut(begin[1], start, length)
+        at = _cut(x, start, length), _cut(v, start, length)
         return _all_stages(scheme, *ends(start, length), at)
 
     def slopes_of_piece(start: Array | int, length: int) -> list[State]:
-        at = jax.tree.map(lambda a: _cut(a, start, length), seen_bent)
+        at = jax.tree.map(lambda a: _cut(a, start, length), seen)
         return _all_slopes(scheme, *ends(start, length), at)
 
     piece = max(1, _PIECE // scheme.hop)
     # Where coefficients are held the last frame has no interval of its own; a row of zeros stands for it.
     blank = 1 if scheme.held else 0
-    seen, seen_bent = _in_pieces(stages_of_piece, intervals, piece, blank)
+    seen, unseen = _in_pieces(stages_of_piece, intervals, piece, blank)
     by_state = _in_pieces(slopes_of_piece, intervals, piece)
     by_state = jax.tree.map(lambda a: a.reshape(-1, batch)[: steps * m], by_state)
-    first, accelerations = _transposes(scheme, by_state, states, after, given, last)
-    out = lambda a: jnp.pad(a, ((0, (spare + blank) * m), (0, 0))).reshape(-1, scheme.hop, m, batch)
-    rows = ([out(a) for a in accelerations], seen, seen_bent)
+    first, accelerations = _in_order(scheme, by_state, states, after, given, last)
+    padded = [jnp.pad(a, ((0, (spare + blank) * m), (0, 0))) for a in accelerations]
+    rows = ([a.reshape(-1, scheme.hop, m, batch) for a in padded], seen, unseen)
 
     def shares_of_piece(start: Array | int, length: int) -> tuple[Array, Array | None]:
         return _shares(scheme, *jax.tree.map(lambda a: _cut(a, start, length), rows))
@@ -95,7 +94,7 @@ def _numbers(scheme: Scheme, dtype: Any) -> tuple[Array, Array]:
 
 
 def _in_pieces(function: Callable[[Array | int, int], Any], count: int, piece: int, blank: int = 0) -> Any:
-    """``function(start, length)`` of pieces of 0 … count - 1, put together along the leading axis, then rows of zeros."""
+    """``function(start, length)`` of pieces of 0 … count - 1, along the leading axis, then some rows of zeros."""
     whole, rest = divmod(count, piece)
     parts = []
     if whole:
@@ -109,35 +108,43 @@ def _in_pieces(function: Callable[[Array | int, int], Any], count: int, piece: i
 
 
 def _all_stages(scheme: Scheme, left: Array, right: Array, begin: State) -> tuple[list[State], list[State]]:
-    """The four stages of each step, ``[intervals, hop, substeps, batch]``, and what the non-linear terms see of them."""
+    """The four stages of each step, ``[intervals, hop, substeps, batch]``, as the non-linear terms see them.
 
-    def work_out(scheme: Scheme) -> tuple[list[State], list[State]]:
+    And, where that is not the same, what they do not see.
+    """
+
+    def work_out(scheme: Scheme) -> list[State]:
         i, numbers = _numbers(scheme, left.dtype)
         if scheme.substeps == 1:
-            found, _ = stages(scheme, tables_of(scheme, left, right, i, numbers[0]), begin)
-        else:
-            step = lambda state, j: runge_kutta(scheme, tables_of(scheme, left, right, i, j), state)
-            _, found = jax.lax.scan(step, begin, numbers)
-            found = jax.tree.map(lambda a: jnp.moveaxis(a[..., 0, :], 0, 2), found)
-        return found, [bent(scheme, state) for state in found]
+            return stages(scheme, tables_of(scheme, left, right, i, numbers[0]), begin)[0]
+        step = lambda state, j: runge_kutta(scheme, tables_of(scheme, left, right, i, j), state)
+        _, found = jax.lax.scan(step, begin, numbers)
+        in_place: list[State] = jax.tree.map(lambda a: jnp.moveaxis(a[..., 0, :], 0, 2), found)
+        return in_place
+
+    def bend() -> tuple[list[State], list[State]]:
+        found = work_out(scheme)
+        seen = [bent(scheme, state) for state in found]
+        return seen, [(x - X, v - V) for (x, v), (X, V) in zip(found, seen, strict=True)]
 
     bounds = scheme.saturation
     if bounds.kind != "knee":
-        return work_out(scheme)
+        return work_out(scheme), []
     # Mostly no stage is beyond a knee; where none is, bending them changes nothing.
     plain = work_out(scheme.unbounded)
     inside = jnp.asarray(True)
-    for x, v in plain[0]:
+    for x, v in plain:
         inside &= jnp.all(jnp.abs(x) <= KNEE * bounds.x_bound) & jnp.all(jnp.abs(v) <= KNEE * bounds.v_bound)
-    found: tuple[list[State], list[State]] = jax.lax.cond(inside, lambda: plain, lambda: work_out(scheme))
+    none = jax.tree.map(jnp.zeros_like, plain)
+    found: tuple[list[State], list[State]] = jax.lax.cond(inside, lambda: (plain, none), bend)
     return found
 
 
-def _all_slopes(scheme: Scheme, left: Array, right: Array, seen_bent: list[State]) -> list[State]:
+def _all_slopes(scheme: Scheme, left: Array, right: Array, seen: list[State]) -> list[State]:
     """∂a/∂x and ∂a/∂v at each stage."""
     first, middle, last = tables_of(scheme, left, right, *_numbers(scheme, left.dtype))
     bounds, found = scheme.saturation, []
-    for table, (X, V) in zip((first, middle, middle, last), seen_bent, strict=True):
+    for table, (X, V) in zip((first, middle, middle, last), seen, strict=True):
         by_x, by_v = slopes(scheme.exponents, table, X, V)
         if bounds.kind == "knee":
             of_x, of_v = saturate_slope("knee", X, bounds.x_bound), saturate_slope("knee", V, bounds.v_bound)
@@ -147,53 +154,51 @@ def _all_slopes(scheme: Scheme, left: Array, right: Array, seen_bent: list[State
     return found
 
 
-def _transposes(
+def _in_order(
     scheme: Scheme, by_state: list[State], states: State, after: State, given: State, last: State
 ) -> tuple[State, tuple[Array, ...]]:
-    """The part that goes in order. Returns the first sample's cotangents, and the ȧ_i of each step."""
+    """The first sample's cotangents, and the ȧ_i of each step."""
     h, m, bounds = 1.0 / scheme.substeps, scheme.substeps, scheme.saturation
-    bounded = bounds.kind != "none"
-    kept = []
-    if bounded:  # by the bounds after each sample: the slopes of the last of its steps
-        for u, end, bound in zip(states, after, (bounds.x_bound, bounds.v_bound), strict=True):
-            slope = saturate_slope(bounds.kind, jnp.concatenate([u[1:], end[None]]), bound)
-            inner = jnp.ones((u.shape[0], m - 1, u.shape[1]), u.dtype)
-            kept.append(jnp.concatenate([inner, slope[:, None]], axis=1).reshape(-1, u.shape[1]))
+    kept: list[Any] = [1.0, 1.0]
+    if bounds.kind != "none":  # by the bounds after each sample: their slopes go to the last of its steps
+        for n, bound in enumerate((bounds.x_bound, bounds.v_bound)):
+            slope = saturate_slope(bounds.kind, jnp.concatenate([states[n][1:], after[n][None]]), bound)
+            inner = jnp.ones((slope.shape[0], m - 1, slope.shape[1]), slope.dtype)
+            kept[n] = jnp.concatenate([inner, slope[:, None]], axis=1).reshape(-1, slope.shape[1])
     # and what is given goes to the state that the first of a sample's steps begins with
     added = [jnp.pad(g[:, None], ((0, 0), (0, m - 1), (0, 0))).reshape(-1, g.shape[1]) for g in given]
+    of_p, of_q = _transposed_step(h, by_state, kept[0], 0.0)[0], _transposed_step(h, by_state, 0.0, kept[1])[0]
 
-    def back(carry: State, entry: Any) -> tuple[State, tuple[Array, ...]]:
-        (p, q), (by, kept, added) = carry, entry
-        if bounded:
-            p, q = kept[0] * p, kept[1] * q
-        outer = h * h / 6.0 * p + h / 6.0 * q
-        inner = outer + h / 6.0 * q
-        a4 = h / 6.0 * q
-        x4, v4 = a4 * by[3][0], a4 * by[3][1]
-        a3 = inner + h * v4
-        x3, v3 = a3 * by[2][0], a3 * by[2][1] + h * x4
-        a2 = inner + 0.5 * h * v3
-        x2, v2 = a2 * by[1][0], a2 * by[1][1] + 0.5 * h * x3
-        a1 = outer + 0.5 * h * v2
-        x1, v1 = a1 * by[0][0], a1 * by[0][1] + 0.5 * h * x2
-        return (p + (x1 + x2 + x3 + x4) + added[0], q + h * p + (v1 + v2 + v3 + v4) + added[1]), (a1, a2, a3, a4)
+    def back(carry: State, entry: Any) -> tuple[State, State]:
+        (p, q), (of_p, of_q, added) = carry, entry
+        return (of_p[0] * p + of_q[0] * q + added[0], of_p[1] * p + of_q[1] * q + added[1]), carry
 
-    return jax.lax.scan(back, last, (by_state, kept, added), reverse=True)
+    first, (p, q) = jax.lax.scan(back, last, (of_p, of_q, added), reverse=True)
+    return first, _transposed_step(h, by_state, kept[0] * p, kept[1] * q)[1]
 
 
-def _shares(
-    scheme: Scheme, given: list[Array], seen: list[State], seen_bent: list[State]
-) -> tuple[Array, Array | None]:
+def _transposed_step(h: float, by_state: list[State], p: Any, q: Any) -> tuple[State, tuple[Array, ...]]:
+    """Cotangents (p, q) of the state after a step to those of the state before it, and the ȧ_i."""
+    outer, inner = h * h / 6.0 * p + h / 6.0 * q, h * h / 6.0 * p + h / 3.0 * q
+    a4 = h / 6.0 * q
+    x4, v4 = a4 * by_state[3][0], a4 * by_state[3][1]
+    a3 = inner + h * v4
+    x3, v3 = a3 * by_state[2][0], a3 * by_state[2][1] + h * x4
+    a2 = inner + 0.5 * h * v3
+    x2, v2 = a2 * by_state[1][0], a2 * by_state[1][1] + 0.5 * h * x3
+    a1 = outer + 0.5 * h * v2
+    x1, v1 = a1 * by_state[0][0], a1 * by_state[0][1] + 0.5 * h * x2
+    return (p + (x1 + x2 + x3 + x4), q + h * p + (v1 + v2 + v3 + v4)), (a1, a2, a3, a4)
+
+
+def _shares(scheme: Scheme, given: list[Array], seen: list[State], unseen: list[State]) -> tuple[Array, Array | None]:
     """What the frames at the left and the right of some intervals get, ``[intervals, terms, batch]``."""
-    X, V = zip(*seen_bent, strict=True)
 
     def summed(given: list[Array]) -> Array:
-        total = jnp.sum(monomials(scheme.exponents, given, X, V), axis=(1, 2))
-        if scheme.saturation.kind != "knee":
-            return total
-        for n, linear in enumerate(((1, 0), (0, 1))):  # these terms also see what the bend took away
-            if linear in scheme.exponents:
-                parts = [a * (u[n] - w[n]) for a, u, w in zip(given, seen, seen_bent, strict=True)]
+        total = jnp.sum(monomials(scheme.exponents, given, *zip(*seen, strict=True)), axis=(1, 2))
+        for n, linear in enumerate(((1, 0), (0, 1))):
+            if unseen and linear in scheme.exponents:
+                parts = [a * state[n] for a, state in zip(given, unseen, strict=True)]
                 more = jnp.sum(sum(parts[1:], parts[0]), axis=(1, 2))
                 total = total.at[:, scheme.exponents.index(linear)].add(more)
         return total
