@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from ._differentiable import Forward, differentiable
 from ._scheme import Scheme
-from ._spans import forwards
+from ._spans import Frames, forwards, scan_ahead
 from ._step import State
 from ._terms import from_rows, to_table
 from ._transpose import backwards
@@ -37,8 +37,12 @@ def _table(scheme: Scheme, coefficients: Array, frame: Array | int, steps: int) 
 def _forward(scheme: Scheme, coefficients: Array, x0: Array, v0: Array) -> tuple[Array, Array]:
     def run(state: State, frame: Array | int, steps: int) -> tuple[State, State]:
         table = _table(scheme, coefficients, frame, steps)
-        intervals = jnp.arange(-(-steps // scheme.hop), dtype=jnp.int32)
-        return forwards(scheme, intervals, lambda n: (table[n], table[n + 1]), state, steps)
+
+        def at(n: Array | int) -> Frames:
+            return tuple(jax.lax.dynamic_index_in_dim(table, n + side, keepdims=False) for side in scheme.sides)
+
+        over = lambda body, state, count: scan_ahead(body, state, at, count)
+        return forwards(scheme, over, at, state, steps)
 
     state, parts = (x0, v0), [(x0[None], v0[None])]
     length = scheme.segment_steps

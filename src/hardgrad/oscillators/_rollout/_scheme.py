@@ -56,3 +56,8 @@ class Scheme:
     def held(self) -> bool:
         """Whether each sample uses the coefficients of one frame as they are."""
         return self.hop == 1 and not self.linear
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The frames an interval needs: its left one, and its right one unless coefficients are held."""
+        return (0,) if self.held else (0, 1)

@@ -65,16 +65,17 @@ def to_table(exponents: Exponents, coefficients: Array) -> Array:
     """``[batch, frames, terms]`` as ``[frames, P, Q, batch]``, with 0 where there is no term."""
     P, Q = table_shape(exponents)
     batch, frames, _ = coefficients.shape
+    rows = jnp.transpose(coefficients, (1, 2, 0))
     places = {p * Q + k: j for j, (p, k) in enumerate(exponents)}
     order = [places.get(n, -1) for n in range(P * Q)]
     if order != list(range(P * Q)):
-        nothing = jnp.zeros((batch, frames, 1), coefficients.dtype)
-        columns = []
+        nothing = jnp.zeros((frames, 1, batch), coefficients.dtype)
+        parts = []
         for there, group in itertools.groupby(order, lambda j: j >= 0):
             found = list(group)
-            columns += [coefficients[..., a:b] for a, b in runs(found)] if there else [nothing] * len(found)
-        coefficients = jnp.concatenate(columns, axis=-1)
-    return jnp.transpose(coefficients, (1, 2, 0)).reshape(frames, P, Q, batch)
+            parts += [rows[:, a:b] for a, b in runs(found)] if there else [nothing] * len(found)
+        rows = jnp.concatenate(parts, axis=1)
+    return rows.reshape(frames, P, Q, batch)
 
 
 def from_rows(rows: Array) -> Array:

@@ -16,6 +16,7 @@ products with these matrices. Then, side by side again, Σ_i ȧ_i x_i^p v_i^k go
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from jaxtyping import Array
 
 from ._saturation import KNEE, saturate_slope
 from ._scheme import Scheme
+from ._spans import Frames, scan_ahead
 from ._step import State, bent, places_of, runge_kutta, stages, tables_of
 from ._terms import monomials, slopes
 
@@ -52,40 +54,47 @@ def backwards(
     spare = intervals * scheme.hop - steps
     x, v = (jnp.pad(u, ((0, spare), (0, 0))).reshape(intervals, scheme.hop, 1, batch) for u in states)
 
-    def ends(start: Array | int, length: int) -> tuple[Array, Array]:
-        left, right = (_cut(table, start + n, length)[:, None, None] for n in (0, 1))
-        return left, right
-
-    def stages_of_piece(start: Array | int, length: int) -> tuple[list[State], list[State]]:
-        at = _cut(x, start, length), _cut(v, start, length)
-        return _all_stages(scheme, *ends(start, length), at)
-
-    def slopes_of_piece(start: Array | int, length: int) -> list[State]:
-        at = jax.tree.map(lambda a: _cut(a, start, length), seen)
-        return _all_slopes(scheme, *ends(start, length), at)
+    def frames(start: Array | int, length: int) -> Frames:
+        return tuple(_cut(table, start + side, length)[:, None, None] for side in scheme.sides)
 
     piece = max(1, _PIECE // scheme.hop)
     # Where coefficients are held the last frame has no interval of its own; a row of zeros stands for it.
     blank = 1 if scheme.held else 0
-    seen, unseen = _in_pieces(stages_of_piece, intervals, piece, blank)
-    by_state = _in_pieces(slopes_of_piece, intervals, piece)
+    with_states = lambda start, length: (frames(start, length), _cut((x, v), start, length))
+    seen, unseen = _in_pieces(partial(_all_stages, scheme), with_states, intervals, piece, blank)
+    with_stages = lambda start, length: (frames(start, length), _cut(seen, start, length))
+    by_state = _in_pieces(partial(_all_slopes, scheme), with_stages, intervals, piece)
     by_state = jax.tree.map(lambda a: a.reshape(-1, batch)[: steps * m], by_state)
+
     first, accelerations = _in_order(scheme, by_state, states, after, given, last)
     padded = [jnp.pad(a, ((0, (spare + blank) * m), (0, 0))) for a in accelerations]
     rows = ([a.reshape(-1, scheme.hop, m, batch) for a in padded], seen, unseen)
-
-    def shares_of_piece(start: Array | int, length: int) -> tuple[Array, Array | None]:
-        return _shares(scheme, *jax.tree.map(lambda a: _cut(a, start, length), rows))
-
-    left, right = _in_pieces(shares_of_piece, intervals + blank, piece)
-    if right is None:
-        return first, left
-    none = jnp.zeros_like(left[:1])
-    return first, jnp.concatenate([left, none]) + jnp.concatenate([none, right])
+    shares = _in_pieces(partial(_shares, scheme), partial(_cut, rows), intervals + blank, piece)
+    if len(shares) == 1:
+        return first, shares[0]
+    none = jnp.zeros_like(shares[0][:1])
+    return first, jnp.concatenate([shares[0], none]) + jnp.concatenate([none, shares[1]])
 
 
-def _cut(a: Array, start: Array | int, length: int) -> Array:
-    return jax.lax.dynamic_slice_in_dim(a, start, length)
+def _cut(rows: Any, start: Array | int, length: int) -> Any:
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), rows)
+
+
+def _in_pieces(
+    function: Callable[..., Any], cut: Callable[[Array | int, int], Any], count: int, piece: int, blank: int = 0
+) -> Any:
+    """``function(*cut(start, length))`` of pieces of 0 … count - 1, along the leading axis, then rows of zeros."""
+    whole, rest = divmod(count, piece)
+    parts = []
+    if whole:
+        pick = lambda n: cut(n * piece, piece)
+        _, found = scan_ahead(lambda _, entry: (None, function(*entry)), None, pick, whole)
+        parts.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found))
+    if rest:
+        parts.append(function(*cut(whole * piece, rest)))
+    if blank:
+        parts.append(jax.tree.map(lambda a: jnp.zeros((blank, *a.shape[1:]), a.dtype), parts[0]))
+    return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
 
 
 def _numbers(scheme: Scheme, dtype: Any) -> tuple[Array, Array]:
@@ -93,31 +102,17 @@ def _numbers(scheme: Scheme, dtype: Any) -> tuple[Array, Array]:
     return jnp.arange(scheme.hop, dtype=dtype)[:, None, None], jnp.arange(scheme.substeps, dtype=dtype)[:, None]
 
 
-def _in_pieces(function: Callable[[Array | int, int], Any], count: int, piece: int, blank: int = 0) -> Any:
-    """``function(start, length)`` of pieces of 0 … count - 1, along the leading axis, then some rows of zeros."""
-    whole, rest = divmod(count, piece)
-    parts = []
-    if whole:
-        found = jax.lax.map(lambda n: function(n * piece, piece), jnp.arange(whole, dtype=jnp.int32))
-        parts.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found))
-    if rest:
-        parts.append(function(whole * piece, rest))
-    if blank:
-        parts.append(jax.tree.map(lambda a: jnp.zeros((blank, *a.shape[1:]), a.dtype), parts[0]))
-    return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
-
-
-def _all_stages(scheme: Scheme, left: Array, right: Array, begin: State) -> tuple[list[State], list[State]]:
+def _all_stages(scheme: Scheme, frames: Frames, begin: State) -> tuple[list[State], list[State]]:
     """The four stages of each step, ``[intervals, hop, substeps, batch]``, as the non-linear terms see them.
 
     And, where that is not the same, what they do not see.
     """
 
     def work_out(scheme: Scheme) -> list[State]:
-        i, numbers = _numbers(scheme, left.dtype)
+        i, numbers = _numbers(scheme, begin[0].dtype)
         if scheme.substeps == 1:
-            return stages(scheme, tables_of(scheme, left, right, i, numbers[0]), begin)[0]
-        step = lambda state, j: runge_kutta(scheme, tables_of(scheme, left, right, i, j), state)
+            return stages(scheme, tables_of(scheme, frames[0], frames[-1], i, numbers[0]), begin)[0]
+        step = lambda state, j: runge_kutta(scheme, tables_of(scheme, frames[0], frames[-1], i, j), state)
         _, found = jax.lax.scan(step, begin, numbers)
         in_place: list[State] = jax.tree.map(lambda a: jnp.moveaxis(a[..., 0, :], 0, 2), found)
         return in_place
@@ -140,9 +135,9 @@ def _all_stages(scheme: Scheme, left: Array, right: Array, begin: State) -> tupl
     return found
 
 
-def _all_slopes(scheme: Scheme, left: Array, right: Array, seen: list[State]) -> list[State]:
+def _all_slopes(scheme: Scheme, frames: Frames, seen: list[State]) -> list[State]:
     """∂a/∂x and ∂a/∂v at each stage."""
-    first, middle, last = tables_of(scheme, left, right, *_numbers(scheme, left.dtype))
+    first, middle, last = tables_of(scheme, frames[0], frames[-1], *_numbers(scheme, frames[0].dtype))
     bounds, found = scheme.saturation, []
     for table, (X, V) in zip((first, middle, middle, last), seen, strict=True):
         by_x, by_v = slopes(scheme.exponents, table, X, V)
@@ -159,7 +154,8 @@ def _in_order(
 ) -> tuple[State, tuple[Array, ...]]:
     """The first sample's cotangents, and the ȧ_i of each step."""
     h, m, bounds = 1.0 / scheme.substeps, scheme.substeps, scheme.saturation
-    kept: list[Any] = [1.0, 1.0]
+    one, none = jnp.ones((), last[0].dtype), jnp.zeros((), last[0].dtype)
+    kept = [one, one]
     if bounds.kind != "none":  # by the bounds after each sample: their slopes go to the last of its steps
         for n, bound in enumerate((bounds.x_bound, bounds.v_bound)):
             slope = saturate_slope(bounds.kind, jnp.concatenate([states[n][1:], after[n][None]]), bound)
@@ -167,7 +163,7 @@ def _in_order(
             kept[n] = jnp.concatenate([inner, slope[:, None]], axis=1).reshape(-1, slope.shape[1])
     # and what is given goes to the state that the first of a sample's steps begins with
     added = [jnp.pad(g[:, None], ((0, 0), (0, m - 1), (0, 0))).reshape(-1, g.shape[1]) for g in given]
-    of_p, of_q = _transposed_step(h, by_state, kept[0], 0.0)[0], _transposed_step(h, by_state, 0.0, kept[1])[0]
+    of_p, of_q = _transposed_step(h, by_state, kept[0], none)[0], _transposed_step(h, by_state, none, kept[1])[0]
 
     def back(carry: State, entry: Any) -> tuple[State, State]:
         (p, q), (of_p, of_q, added) = carry, entry
@@ -177,7 +173,7 @@ def _in_order(
     return first, _transposed_step(h, by_state, kept[0] * p, kept[1] * q)[1]
 
 
-def _transposed_step(h: float, by_state: list[State], p: Any, q: Any) -> tuple[State, tuple[Array, ...]]:
+def _transposed_step(h: float, by_state: list[State], p: Array, q: Array) -> tuple[State, tuple[Array, ...]]:
     """Cotangents (p, q) of the state after a step to those of the state before it, and the ȧ_i."""
     outer, inner = h * h / 6.0 * p + h / 6.0 * q, h * h / 6.0 * p + h / 3.0 * q
     a4 = h / 6.0 * q
@@ -191,7 +187,7 @@ def _transposed_step(h: float, by_state: list[State], p: Any, q: Any) -> tuple[S
     return (p + (x1 + x2 + x3 + x4), q + h * p + (v1 + v2 + v3 + v4)), (a1, a2, a3, a4)
 
 
-def _shares(scheme: Scheme, given: list[Array], seen: list[State], unseen: list[State]) -> tuple[Array, Array | None]:
+def _shares(scheme: Scheme, given: list[Array], seen: list[State], unseen: list[State]) -> Frames:
     """What the frames at the left and the right of some intervals get, ``[intervals, terms, batch]``."""
 
     def summed(given: list[Array]) -> Array:
@@ -204,7 +200,7 @@ def _shares(scheme: Scheme, given: list[Array], seen: list[State], unseen: list[
         return total
 
     if scheme.held:
-        return summed(given), None
+        return (summed(given),)
     first, middle, last = places_of(scheme, *_numbers(scheme, given[0].dtype))
     places = (first, middle, middle, last)
     left = summed([a * (1 - place) for a, place in zip(given, places, strict=True)])
