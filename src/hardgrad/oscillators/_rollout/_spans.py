@@ -19,8 +19,8 @@ Frames = tuple[Array, ...]
 def scan_ahead(body: Callable[[Any, Any], Any], carry: Any, pick: Callable[[Any], Any], count: int) -> Any:
     """`jax.lax.scan` over ``pick(0)``, ``pick(1)`` …, each of them picked one turn before it is used.
 
-    Picked in its own turn, a slice becomes part of each operation that uses it, and on a CPU such an operation is worked
-    out number by number, not a register at a time.
+    Picked in its own turn, a slice becomes part of each operation that uses it, and on a CPU such an operation is
+    worked out number by number, not a register at a time.
     """
 
     def turn(state: tuple[Any, Any], n: Array) -> tuple[tuple[Any, Any], Any]:
