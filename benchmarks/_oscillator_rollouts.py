@@ -34,7 +34,7 @@ class Case:
         self.order, self.exponents = order, PolynomialField(order=order, keep_const=True).exponents
         self.coefficients = (1e-3 * rng.standard_normal((batch, horizon, P * P))).astype(np.float32)
         self.coefficients[..., P], self.coefficients[..., 1] = -0.25, -5e-4
-        self.x0, self.v0 = (rng.uniform(0.3, 0.6, batch).astype(np.float32) for _ in "xv")
+        self.x0, self.v0 = (rng.uniform(0.2, 0.4, batch).astype(np.float32) for _ in "xv")
         self.v0 *= 0.5
 
     def program(self, method: str, saturation: str = "none", segment: int | None = None) -> Any:
