@@ -17,7 +17,7 @@ from rollout_reference import EXPONENTS, METHODS
 
 from hardgrad.core import UsageError
 from hardgrad.oscillators import Saturation, rollout, rollout_method
-from hardgrad.oscillators._rollout import _library
+from hardgrad.oscillators._compiled import _library
 from hardgrad.oscillators._rollout._kernel_source import kernel_source
 
 ALL = ["scan", *METHODS]

@@ -249,7 +249,7 @@ def test_the_published_early_stop(case: Any) -> None:
         """A run that hears when it is to stop."""
 
         stopped = False
-        measures: dict[str, float] = {}
+        measures: frozenset[str] = frozenset()
 
         def stop(self, reason: str) -> None:
             self.stopped = True

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..core import UsageError, dumps, number
 from ..training import RunFolder
-from ..training._folder import held, in_use
+from ..training._held_folder import Folder
 from ..training._storage import disk_errors, write_text
 from ._candidates import Candidate, Goal
 from ._standing import Standing, State, ranked
@@ -76,15 +75,12 @@ class Setup:
         )
 
 
-class SearchFolder:
+class SearchFolder(Folder):
     """The files of one search; see the table in the documentation.
 
     Attributes:
         path: the folder.
     """
-
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> SearchFolder:
@@ -95,8 +91,7 @@ class SearchFolder:
         """
         folder = cls(path)
         with disk_errors(folder.path):
-            if folder.path.exists() and not folder.path.is_dir():
-                raise UsageError(f"{folder.path} is a file. Give a folder that does not exist yet.")
+            folder.check_no_file()
             if folder.is_search():
                 raise UsageError(
                     f"{folder.path} already holds a search, which stays untouched. Resume it "
@@ -122,20 +117,6 @@ class SearchFolder:
     def is_search(self) -> bool:
         """Whether the folder holds a search."""
         return self.setup_path.is_file()
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the folder to this process for the while.
-
-        Raises:
-            UsageError: another process searches in it.
-        """
-        with held(self.path):
-            yield
-
-    def in_use(self) -> bool | None:
-        """Whether a process searches in it now; None where the system can't tell."""
-        return in_use(self.path)
 
     @property
     def setup_path(self) -> Path:
@@ -171,7 +152,7 @@ class SearchFolder:
         Raises:
             UsageError: search.json is damaged.
         """
-        content = RunFolder(self.path).read_json(self.setup_path)
+        content = self.read_json(self.setup_path)
         try:
             return Setup.from_json(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -242,7 +223,7 @@ class SearchFolder:
         """
         if not self.winner_path.is_file():
             return None
-        content = RunFolder(self.path).read_json(self.winner_path)
+        content = self.read_json(self.winner_path)
         if not isinstance(content, dict) or not isinstance(content.get("candidate"), int):
             raise UsageError(f"{self.winner_path} is damaged: it names no candidate.")
         return {name: number(value) for name, value in content.items()}

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
 import os
 import platform
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from ..core import CheckpointError, UsageError, dumps
+from ..core import CheckpointError, UsageError
+from ._held_folder import Folder
 from ._record import EpochRecord
-from ._storage import disk_errors, temporary, write_text
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover
-    fcntl = None  # type: ignore[assignment]
-
-_LOCK_TRIES, _LOCK_WAIT = 5, 0.02
+from ._storage import disk_errors, temporary
 
 
-class RunFolder:
+class RunFolder(Folder):
     """The files of one run; see the table in the documentation.
 
     Attributes:
         path: the folder.
     """
-
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
@@ -45,8 +34,7 @@ class RunFolder:
         """
         folder = cls(path)
         with disk_errors(folder.path):
-            if folder.path.exists() and not folder.path.is_dir():
-                raise UsageError(f"{folder.path} is a file. Give a folder that does not exist yet.")
+            folder.check_no_file()
             if folder.path.is_dir():
                 folder.check_unused()
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -80,20 +68,6 @@ class RunFolder:
         self.check_unused()
         for path in self._first_files():
             path.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the folder to this process for the while; a process that dies lets go of it.
-
-        Raises:
-            UsageError: another process trains in it.
-        """
-        with held(self.path):
-            yield
-
-    def in_use(self) -> bool | None:
-        """Whether a process trains in it now; None where the system can't tell."""
-        return in_use(self.path)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
@@ -144,25 +118,6 @@ class RunFolder:
     def result_path(self) -> Path:
         """How the run ended."""
         return self.path / "result.json"
-
-    def write_json(self, path: Path, value: Any) -> None:
-        """Replace a JSON file at once."""
-        write_text(path, dumps(value, indent=2) + "\n")
-
-    def read_json(self, path: Path) -> Any:
-        """A JSON file's content.
-
-        Raises:
-            UsageError: it is missing or damaged.
-        """
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"{path} is missing.") from None
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}.") from error
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path} is damaged: {error}.") from error
 
     def telemetry(self) -> Iterator[dict[str, Any]]:
         """The records of the telemetry, in order; a torn last line is left out.
@@ -221,49 +176,6 @@ class RunFolder:
             else "Delete that folder to begin the run again from its first epoch."
         )
         return CheckpointError(f"{error} {way_out}")
-
-
-@contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Keep a folder to this process for the while; a process that dies lets go of it.
-
-    Raises:
-        UsageError: another process has it.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        for _ in range(_LOCK_TRIES):
-            if _lock(descriptor) is not False:
-                break
-            time.sleep(_LOCK_WAIT)  # it may only have been looked at: see `in_use`
-        else:
-            raise UsageError(f"another process is training in {path}. Wait for it, or stop it, or give another folder.")
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def in_use(path: Path) -> bool | None:
-    """Whether a process holds a folder; None where the system can't tell."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        locked = _lock(descriptor, shared=True)
-        return None if locked is None else not locked
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, *, shared: bool = False) -> bool | None:
-    """Whether the lock could be had; None on a system without locks."""
-    if fcntl is None:  # not a POSIX system
-        return None
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return None
-    return True
 
 
 def environment() -> dict[str, str]:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from ..core import UsageError
 from ._config import check_range
 from ._song_birds import RECORDED, Bird, Birds, recorded, simulated
 from ._song_models import Architecture
+
+SMALL: dict[str, Any] = {
+    "birds": "tract",
+    "songs": 2,
+    "validation_songs": 1,
+    "test_songs": 1,
+    "windows": 2,
+    "segments": 16,
+    "batch_size": 8,
+    "epochs": 2,
+    "width": 8,
+}
+"""Settings of a smoke run."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ..oscillators import Segments, SongObjective, SpectralLoss, anchor_variance
 from ..schedules import Horizon, LinearRamp, Static
 from ._config import check_range
 from ._recipe import Experiment, Recipe
-from ._song_config import SongConfig
+from ._song_config import SMALL, SongConfig
 from ._song_report import figures
 from ._song_training import build, data
 from ._song_training import experiment as song_experiment
@@ -116,17 +116,6 @@ RECIPE = Recipe(
     build=build,
     data=data,
     experiment=experiment,
-    smoke={
-        "songs": 2,
-        "validation_songs": 1,
-        "test_songs": 1,
-        "windows": 2,
-        "segments": 16,
-        "batch_size": 8,
-        "epochs": 2,
-        "width": 8,
-        "horizon_min": 512,
-        "horizon_max": 512,
-    },
+    smoke={**SMALL, "horizon_min": 512, "horizon_max": 512},
     figures=figures,
 )

@@ -17,7 +17,7 @@ import numpy as np
 from ..oscillators import OneStepObjective, Segments
 from ._config import check_range
 from ._recipe import Experiment, Recipe
-from ._song_config import SongConfig
+from ._song_config import SMALL, SongConfig
 from ._song_report import figures
 from ._song_training import build, data
 from ._song_training import experiment as song_experiment
@@ -49,15 +49,4 @@ def experiment(config: Config) -> Experiment:
     return song_experiment(config, lambda segments: objective(config, segments), plan)
 
 
-SMOKE: dict[str, Any] = {
-    "songs": 2,
-    "validation_songs": 1,
-    "test_songs": 1,
-    "windows": 2,
-    "segments": 16,
-    "batch_size": 8,
-    "epochs": 2,
-    "width": 8,
-}
-
-RECIPE = Recipe(config=Config, build=build, data=data, experiment=experiment, smoke=SMOKE, figures=figures)
+RECIPE = Recipe(config=Config, build=build, data=data, experiment=experiment, smoke=SMALL, figures=figures)

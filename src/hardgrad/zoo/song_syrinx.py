@@ -12,11 +12,12 @@ from __future__ import annotations
 import dataclasses
 
 from ._recipe import Recipe
+from ._song_config import SMALL
 from ._song_models import Architecture
 from ._song_report import figures
 from ._song_training import build, data
-from .song_onestep import SMOKE, experiment
 from .song_onestep import Config as OneStepConfig
+from .song_onestep import experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,4 +28,4 @@ class Config(OneStepConfig):
     """"cycle", "published" or "syrinx": see song-coldstart"""
 
 
-RECIPE = Recipe(config=Config, build=build, data=data, experiment=experiment, smoke=SMOKE, figures=figures)
+RECIPE = Recipe(config=Config, build=build, data=data, experiment=experiment, smoke=SMALL, figures=figures)

@@ -7,10 +7,8 @@ seeds under `jax.vmap`, are rows of one call, shared among the threads of XLA.
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
@@ -18,14 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._rollout._differentiable import merging
-from .._rollout._kernel import OFF
-from .._rollout._library import CannotCompile, load_library
+from .._compiled import Calls, calls_of, merging, place_problem
 
 VECTOR = 64  # bytes
-_COMPILING = Lock()
 _CACHE = 1 << 19  # bytes that a span's samples may take
-_CAPSULE: Any = jax.ffi.pycapsule
 _SHAPE: Any = jax.ShapeDtypeStruct
 
 
@@ -52,16 +46,7 @@ class Sizes(NamedTuple):
 
 def block_problem(sizes: Sizes, dtype: Any) -> str:
     """Why the kernel cannot be used here, as a sentence; nothing if it can. Compiles it."""
-    if os.environ.get(OFF, "") not in ("", "0"):
-        return f"{OFF} is set."
-    if jax.default_backend() != "cpu":
-        return f"it runs on a CPU, and the default platform is {jax.default_backend()}."
-    name = np.dtype(dtype).name
-    if name not in _REAL:
-        return f"it is for float32 and float64, not {name}."
-    with _COMPILING:
-        found = _targets(sizes, name)
-    return found if isinstance(found, str) else ""
+    return place_problem(dtype) or _calls(sizes, np.dtype(dtype).name).problem
 
 
 _REAL = {"float32": ("float", "int32_t"), "float64": ("double", "int64_t")}
@@ -77,16 +62,8 @@ def block_source(sizes: Sizes, dtype: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _targets(sizes: Sizes, dtype: str) -> tuple[str, str] | str:
-    """Names under which forward and backward calls are registered, or why they are not."""
-    try:
-        name, library = load_library(block_source(sizes, dtype), jax.ffi.include_dir())
-    except CannotCompile as problem:
-        return str(problem)
-    targets = f"hardgrad_block_forward_{name}", f"hardgrad_block_backward_{name}"
-    for target, function in zip(targets, (library.block_forward, library.block_backward), strict=True):
-        jax.ffi.register_ffi_target(target, _CAPSULE(function), platform="cpu")
-    return targets
+def _calls(sizes: Sizes, dtype: str) -> Calls:
+    return calls_of("block", block_source(sizes, dtype))
 
 
 @lru_cache(maxsize=64)
@@ -94,9 +71,7 @@ def kernel_block(sizes: Sizes, dtype: str) -> Any:
     """A function of rows of params ``[rows, PARAMS]``, inputs ``[rows, time, D, batch]`` and states
     ``[rows, STATE, batch]``, to outputs and states; with its own gradient. `block_problem` must have found none.
     """
-    targets = _targets(sizes, dtype)
-    assert not isinstance(targets, str), targets
-    forward_target, backward_target = targets
+    calls = _calls(sizes, dtype)
     lanes = VECTOR // np.dtype(dtype).itemsize
 
     def like(array: Array) -> Any:
@@ -104,19 +79,19 @@ def kernel_block(sizes: Sizes, dtype: str) -> Any:
 
     @merging
     def plain(params: Array, r: Array, state: Array) -> Any:
-        return tuple(jax.ffi.ffi_call(forward_target, (like(r), like(state)))(params, r, state))
+        return tuple(jax.ffi.ffi_call(calls.forward, (like(r), like(state)))(params, r, state))
 
     @merging
     def keeping(params: Array, r: Array, state: Array) -> Any:
         rows, time, _, batch = r.shape
         spans, tiles = -(-time // sizes.span), -(-batch // lanes)
         kept = _SHAPE((rows, tiles, spans, sizes.state * lanes), r.dtype)
-        return tuple(jax.ffi.ffi_call(forward_target, (like(r), like(state), kept))(params, r, state))
+        return tuple(jax.ffi.ffi_call(calls.forward, (like(r), like(state), kept))(params, r, state))
 
     @merging
     def backward(params: Array, r: Array, kept: Array, out_bar: Array, last_bar: Array) -> Any:
         of_tiles = _SHAPE((params.shape[0], kept.shape[1], params.shape[1]), params.dtype)
-        call = jax.ffi.ffi_call(backward_target, (of_tiles, like(r), like(last_bar)))
+        call = jax.ffi.ffi_call(calls.backward, (of_tiles, like(r), like(last_bar)))
         params_bar, r_bar, state_bar = call(params, r, kept, out_bar, last_bar)
         return jnp.sum(params_bar, axis=1), r_bar, state_bar
 

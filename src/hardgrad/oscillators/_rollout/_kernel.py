@@ -6,50 +6,29 @@ arguments. It takes and gives arrays as they are, batch first, so that nothing i
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array
 
+from .._compiled import Calls, calls_of, place_problem
 from .._fields import Exponents
 from ._differentiable import Forward, differentiable
 from ._kernel_source import kernel_source
-from ._library import CannotCompile, load_library
 from ._saturation import KNEE, REST
 from ._scheme import Scheme
-
-OFF = "HARDGRAD_NO_KERNEL"
-_COMPILING = Lock()
 
 
 def kernel_problem(exponents: Exponents, kind: str, dtype: Any) -> str:
     """Why the kernel cannot be used here, as a sentence; nothing if it can. Compiles it."""
-    if os.environ.get(OFF, "") not in ("", "0"):
-        return f"{OFF} is set."
-    if jax.default_backend() != "cpu":
-        return f"it runs on a CPU, and the default platform is {jax.default_backend()}."
-    name = np.dtype(dtype).name
-    if name not in ("float32", "float64"):
-        return f"it is for float32 and float64, not {name}."
-    with _COMPILING:
-        return _targets(exponents, kind, name)[2]
+    return place_problem(dtype) or _calls(exponents, kind, np.dtype(dtype).name).problem
 
 
 @lru_cache(maxsize=64)
-def _targets(exponents: Exponents, kind: str, dtype: str) -> tuple[str, str, str]:
-    """Names under which forward and backward calls are registered; or, third, why they are not."""
-    try:
-        name, library = load_library(kernel_source(exponents, kind, dtype), jax.ffi.include_dir())
-    except CannotCompile as problem:
-        return "", "", str(problem)
-    targets = f"hardgrad_rollout_forward_{name}", f"hardgrad_rollout_backward_{name}"
-    for target, function in zip(targets, (library.rollout_forward, library.rollout_backward), strict=True):
-        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(function), platform="cpu")  # type: ignore[no-untyped-call]
-    return *targets, ""
+def _calls(exponents: Exponents, kind: str, dtype: str) -> Calls:
+    return calls_of("rollout", kernel_source(exponents, kind, dtype))
 
 
 @lru_cache(maxsize=64)
@@ -58,7 +37,7 @@ def kernel_rollout(scheme: Scheme, dtype: Any) -> Forward:
 
     `kernel_problem` must have found none.
     """
-    forward_target, backward_target, _ = _targets(scheme.exponents, scheme.saturation.kind, np.dtype(dtype).name)
+    calls = _calls(scheme.exponents, scheme.saturation.kind, np.dtype(dtype).name)
     bounds = scheme.saturation
     knee, rest = (KNEE, REST) if bounds.kind == "knee" else (0.0, 1.0)
     settings = {
@@ -76,12 +55,12 @@ def kernel_rollout(scheme: Scheme, dtype: Any) -> Forward:
 
     def forward(coefficients: Array, x0: Array, v0: Array) -> tuple[Array, Array]:
         states = (coefficients.shape[0], scheme.samples)
-        x, v = jax.ffi.ffi_call(forward_target, shaped(states, states))(coefficients, x0, v0, **settings)
+        x, v = jax.ffi.ffi_call(calls.forward, shaped(states, states))(coefficients, x0, v0, **settings)
         return x, v
 
     def backward(coefficients: Array, x: Array, v: Array, by_x: Array, by_v: Array) -> tuple[Array, Array, Array]:
         shapes = shaped(coefficients.shape, x.shape[:1], x.shape[:1])
-        found = jax.ffi.ffi_call(backward_target, shapes)(coefficients, x, v, by_x, by_v, **settings)
+        found = jax.ffi.ffi_call(calls.backward, shapes)(coefficients, x, v, by_x, by_v, **settings)
         return found[0], found[1], found[2]
 
     return differentiable(forward, backward)

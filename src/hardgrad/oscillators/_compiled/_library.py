@@ -130,7 +130,7 @@ def load_library(source: str, include: str) -> tuple[str, ctypes.CDLL]:
 
 def _compile(source: str, flags: tuple[str, ...], include: str, library: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="making-", dir=library.parent) as folder:
-        program, made = Path(folder) / "rollout.c", Path(folder) / "rollout.so"
+        program, made = Path(folder) / "kernel.c", Path(folder) / "kernel.so"
         program.write_text(source, encoding="utf-8")
         found = _run([*compiler(), *_FLAGS, *flags, "-I", include, str(program), "-o", str(made), "-lm"])
         if found.returncode or not made.is_file():
