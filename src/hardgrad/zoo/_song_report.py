@@ -116,7 +116,7 @@ def ceiling(bird: Bird, windows: Sequence[ColdStart]) -> list[NDArray[np.float64
 
 
 def _heading(result: FitResult, tested: Mapping[str, list[ColdStart]]) -> Iterator[str]:
-    best = "" if result.best is None else f"; best epoch {result.best['epoch']} of {result.epochs}"
+    best = "" if result.best is None else f"; best epoch {result.best['epoch'] + 1} of {result.epochs}"
     counts = ", ".join(f"{len(windows)} of {name}" for name, windows in tested.items())
     yield f"held-out syllables sung alone from silence: {counts}{best}"
     yield ""
