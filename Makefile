@@ -28,7 +28,7 @@ demo: .venv/installed ## install into .venv, run hypercausal-depth, write its re
 
 test: ## every check, in a fresh environment .venv-test; what CI runs
 	python=$$(sh tools/find_python.sh "$(PYTHON)") && "$$python" -m venv --clear .venv-test
-	.venv-test/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,plots,tensorboard,data,onnx]'
+	.venv-test/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,plots,tensorboard,data,onnx,evolution,nir]'
 	$(MAKE) -k BIN=.venv-test/bin/ lint types imports tests docs
 
 check: lint types imports fast-tests ## the fast checks, with the tools of the current environment

@@ -26,7 +26,18 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "UsageError",
         "control",
     ),
-    "estimators": ("SPSA", "AntitheticNES", "Autodiff", "CentralDifference", "ForwardDifference"),
+    "estimators": (
+        "SPSA",
+        "AntitheticNES",
+        "Autodiff",
+        "Blocks",
+        "CentralDifference",
+        "Every",
+        "ForwardDifference",
+        "GuidedES",
+        "Hybrid",
+        "WithObjective",
+    ),
     "schedules": (
         "Constant",
         "Cosine",
@@ -43,10 +54,16 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "Warmup",
     ),
     "training": (
+        "CMAES",
+        "SNES",
+        "EvolutionMethod",
         "GradientMethod",
         "InMemory",
+        "OpenES",
+        "SepCMAES",
         "Stream",
         "Trainer",
+        "by_block",
         "clip_by_global_norm",
         "controlled",
     ),
@@ -74,6 +91,7 @@ _PACKAGES = (
     "report",
     "schedules",
     "search",
+    "spiking",
     "training",
     "zoo",
 )
@@ -88,6 +106,7 @@ if TYPE_CHECKING:
     from . import report as report
     from . import schedules as schedules
     from . import search as search
+    from . import spiking as spiking
     from . import training as training
     from . import zoo as zoo
     from .core import BlackBox as BlackBox
@@ -103,8 +122,13 @@ if TYPE_CHECKING:
     from .estimators import SPSA as SPSA
     from .estimators import AntitheticNES as AntitheticNES
     from .estimators import Autodiff as Autodiff
+    from .estimators import Blocks as Blocks
     from .estimators import CentralDifference as CentralDifference
+    from .estimators import Every as Every
     from .estimators import ForwardDifference as ForwardDifference
+    from .estimators import GuidedES as GuidedES
+    from .estimators import Hybrid as Hybrid
+    from .estimators import WithObjective as WithObjective
     from .schedules import Constant as Constant
     from .schedules import Cosine as Cosine
     from .schedules import DecayByDepthAndEpoch as DecayByDepthAndEpoch
@@ -118,10 +142,16 @@ if TYPE_CHECKING:
     from .schedules import ThresholdByDepth as ThresholdByDepth
     from .schedules import UniformDraw as UniformDraw
     from .schedules import Warmup as Warmup
+    from .training import CMAES as CMAES
+    from .training import SNES as SNES
+    from .training import EvolutionMethod as EvolutionMethod
     from .training import GradientMethod as GradientMethod
     from .training import InMemory as InMemory
+    from .training import OpenES as OpenES
+    from .training import SepCMAES as SepCMAES
     from .training import Stream as Stream
     from .training import Trainer as Trainer
+    from .training import by_block as by_block
     from .training import clip_by_global_norm as clip_by_global_norm
     from .training import controlled as controlled
     from .training.callbacks import Best as Best

@@ -61,6 +61,7 @@ def refused(capsys, *arguments, code=2):
 
 
 RUN = ("run", "hypercausal-depth", "--quiet", "--out", "new")
+CHOOSE = ("choose", "--application", "control", "--architecture", "lif", "--derivative", "none")
 SEARCH = ("search", "hypercausal-depth", "--quiet", "--out", "new")
 
 
@@ -68,7 +69,7 @@ SEARCH = ("search", "hypercausal-depth", "--quiet", "--out", "new")
     ("arguments", "said"),
     [
         (["rnu"], "there is no command 'rnu'. Did you mean 'run'?"),
-        (["xyzzy"], "There are: list, run, resume, search, watch, report, export."),
+        (["xyzzy"], "There are: list, choose, run, resume, search, watch, report, export."),
         (["run", "hypercausal-dept"], "Did you mean 'hypercausal-depth'?"),
         (["run", "xyzzy"], "there is no recipe 'xyzzy'. See: hardgrad list."),
         (["run", "--smoke"], "the recipe comes first: hardgrad run RECIPE --smoke"),
@@ -148,9 +149,16 @@ SEARCH = ("search", "hypercausal-depth", "--quiet", "--out", "new")
         (["watch", "run", "--factor", "1"], "factor must be above 1"),
         (["watch", "run", "--state", "thesis"], "cannot read thesis"),
         (["watch", "run", "--state", "thesis/chapter.tex"], "chapter.tex is damaged"),
+        (["choose"], "no terminal to ask at. Give --application, --architecture, --derivative, such as:"),
+        (["choose", "--application", "sound", "--derivative", "none"], "Give --architecture, such as:"),
+        (["choose", "--aplication", "sound"], "Did you mean --application?"),
+        (["choose", "--application", "xyzzy"], "xyzzy"),
+        ([*CHOOSE, "--parameters", "0"], "--parameters must be at least 1, got 0."),
+        ([*CHOOSE, "--budget=-5"], "--budget must be at least 1, got -5."),
+        ([*CHOOSE, "--budget", "much"], "much"),
         (["report"], "PATH"),
         (["report", "thesis"], "thesis is not a run"),
-        (["list", "--application", "xyzzy"], "There are: hypercausal, oscillators, rational."),
+        (["list", "--application", "xyzzy"], "There are: hypercausal, oscillators, rational, spiking."),
         (["list", "--jsn"], "Did you mean --json?"),
     ],
     ids=lambda v: " ".join(v)[:60] if isinstance(v, list) else None,

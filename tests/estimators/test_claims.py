@@ -201,3 +201,12 @@ def test_the_spread_of_slopes_is_reported(kind, count):
     run = jax.jit(lambda p: estimator.estimate(lambda q: (jnp.sum(q**2), {}), p, (), controls={}, key=KEY)[0])
     assert run(jnp.float32([1.0, 2.0])).diagnostics["slope_spread"] > 0.1
     assert run(jnp.float32([0.0, 0.0])).diagnostics["slope_spread"] == 0.0
+
+
+@pytest.mark.parametrize(("kind", "count", "more"), [(SPSA, "directions", -1), (AntitheticNES, "pairs", 1)])
+def test_the_signal_to_noise_ratio_is_that_of_many_draws(kind, count, more, x64):
+    """For a linear loss of n parameters the variance of one direction is (n + 1) |g|², of signs (n - 1) |g|²."""
+    slope, many = jnp.asarray([1.0, -2.0, 0.5, 3.0]), 8
+    run = lambda k: kind(**{count: many}).estimate(lambda p: (slope @ p, {}), 0 * slope, (), controls={}, key=k)[0]
+    ratios = jax.jit(jax.vmap(lambda k: run(k).diagnostics["signal_to_noise"]))(jax.random.split(KEY, 500))
+    assert np.median(ratios) == pytest.approx(np.sqrt(many / (4 + more)), rel=0.25)

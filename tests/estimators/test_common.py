@@ -22,7 +22,17 @@ from hardgrad.core import (
     leaf_names,
     split_parameters,
 )
-from hardgrad.estimators import SPSA, AntitheticNES, Autodiff, CentralDifference, ForwardDifference
+from hardgrad.estimators import (
+    SPSA,
+    AntitheticNES,
+    Autodiff,
+    Blocks,
+    CentralDifference,
+    Every,
+    ForwardDifference,
+    GuidedES,
+    Hybrid,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +58,11 @@ ESTIMATORS = [
     Case(SPSA(eps=0.01, directions=5, chunk_size=2), "eps", chunked=True),
     Case(AntitheticNES(sigma=0.01, pairs=5), "sigma"),
     Case(AntitheticNES(sigma=0.01, pairs=5, chunk_size=3), "sigma", chunked=True),
+    Case(Hybrid(Autodiff(), AntitheticNES(sigma=0.01, pairs=5), fraction=0.01), "fraction"),
+    Case(GuidedES(Autodiff(), sigma=0.01, pairs=5), "sigma"),
+    Case(GuidedES(CentralDifference(eps=0.01), sigma=0.01, pairs=5, chunk_size=3), "sigma", chunked=True),
+    Case(Every(2, AntitheticNES(sigma=0.01, pairs=5))),
+    Case(Blocks({...: AntitheticNES(sigma=0.01, pairs=5)})),
 ]
 
 
@@ -59,6 +74,8 @@ def each_of(cases):
 whole = [case for case in ESTIMATORS if not case.chunked]
 each, each_whole = each_of(ESTIMATORS), each_of(whole)
 each_numbered, each_numbered_whole = (each_of([c for c in cases if c.number]) for cases in (ESTIMATORS, whole))
+each_step_size = each_of([case for case in whole if case.number in ("eps", "sigma")])
+each_zeroth_numbered = each_of([c for c in whole if c.number and c.estimator.contract.order is Order.ZERO])
 
 KEY = jax.random.key(0)
 POINT = np.float32([1.0, -2.0, 0.5])
@@ -149,7 +166,8 @@ def test_vmap_over_parameters_and_keys(case):
     points = jnp.stack([POINT, 2.0 * POINT])
     keys = jax.random.split(KEY)
     estimator = case.estimator
-    many = jax.jit(jax.vmap(lambda p, k: estimator.estimate(quadratic, p, (), controls={}, key=k)[0]))(points, keys)
+    state = estimator.init(POINT)
+    many = jax.jit(jax.vmap(lambda p, k: estimator.estimate(quadratic, p, state, controls={}, key=k)[0]))(points, keys)
     for i in range(2):
         alone = estimate(case, points[i], key=keys[i])
         np.testing.assert_allclose(many.gradient[i], alone.gradient, rtol=1e-3)
@@ -174,7 +192,8 @@ def test_nothing_compiles_twice(case):
 
     @eqx.filter_jit
     def run(values, static, params, key):
-        return eqx.combine(values, static).estimate(counted, params, (), controls={}, key=key)[0]
+        estimator = eqx.combine(values, static)
+        return estimator.estimate(counted, params, estimator.init(params), controls={}, key=key)[0]
 
     def step(estimator, params, key):
         values, static = eqx.partition(estimator, lambda x: isinstance(x, float))
@@ -217,7 +236,7 @@ def test_the_contract_counts_the_evaluations_made(case):
     else:
 
         def loss(p):
-            jax.debug.callback(lambda: calls.append(1))
+            jax.debug.callback(lambda _: calls.append(1), p)  # with an argument: once for each of a batch
             return quadratic(p)
 
     found = estimate(case, POINT, loss=loss)
@@ -263,13 +282,15 @@ def test_a_bound_objective_in_microbatches_inside_a_scan(case):
         return jnp.mean((model["w"] * batch) ** 2), {"mean": jnp.mean(batch)}
 
     def gradients(microbatches):
-        def step(w, key):
+        def step(carry, key):
+            w, state = carry
             batch = jnp.arange(1.0, 5.0).reshape((microbatches, -1) if microbatches > 1 else (4,))
             loss = Loss(objective, {"w": None}, batch, {}, key, microbatches=microbatches)
-            found, _ = case.estimator.estimate(loss, {"w": w}, (), controls={}, key=key)
-            return w - jnp.float32(0.01) * found.gradient["w"], found
+            found, state = case.estimator.estimate(loss, {"w": w}, state, controls={}, key=key)
+            return (w - jnp.float32(0.01) * found.gradient["w"], state), found
 
-        return jax.jit(lambda: jax.lax.scan(step, jnp.float32(1.0), jax.random.split(KEY, 2))[1])()
+        start = jnp.float32(1.0), case.estimator.init({"w": jnp.float32(1.0)})
+        return jax.jit(lambda: jax.lax.scan(step, start, jax.random.split(KEY, 2))[1])()
 
     whole, cut = gradients(1), gradients(2)
     np.testing.assert_allclose(cut.gradient["w"], whole.gradient["w"], rtol=1e-3)
@@ -284,7 +305,7 @@ def test_no_parameters_at_all(case):
     assert found.gradient["empty"].shape == (0,)
 
 
-@each_numbered_whole
+@each_step_size
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), 0, None, "eps"])
 def test_a_step_size_must_be_positive(case, value):
     with pytest.raises(UsageError, match=f"{case.number} must be"):
@@ -293,10 +314,7 @@ def test_a_step_size_must_be_positive(case, value):
 
 @each_numbered
 def test_counts_must_be_positive_ints(case):
-    counts = {"chunk_size": case.estimator.chunk_size} | {
-        name: getattr(case.estimator, name) for name in ("directions", "pairs") if hasattr(case.estimator, name)
-    }
-    for name in counts:
+    for name in (name for name in ("chunk_size", "directions", "pairs") if hasattr(case.estimator, name)):
         for value in (0, -1, True):
             with pytest.raises(UsageError, match=f"{name} must be a positive int"):
                 dataclasses.replace(case.estimator, **{name: value})
@@ -309,7 +327,7 @@ def test_order_zero_moves_real_parameters_only(case, leaf):
         case.estimator.estimate(lambda p: (jnp.sum(jnp.abs(p)), {}), leaf, (), controls={}, key=KEY)
 
 
-@each_numbered_whole
+@each_zeroth_numbered
 def test_a_count_of_errors_is_a_loss_at_order_zero(case):
     wide = dataclasses.replace(case.estimator, **{case.number: 1.0})
     count = lambda p: (jnp.sum(p > jnp.asarray([0.5, 0.0, -0.5], p.dtype)).astype(jnp.uint8), {})

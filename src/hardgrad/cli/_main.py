@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 _COMMANDS = {
     "list": "the recipes there are",
+    "choose": "which method to train with, from a few answers",
     "run": "run a recipe",
     "resume": "go on with a run or a search that was stopped or killed",
     "search": "run a recipe with many seeds and settings, and keep the best",
@@ -31,6 +32,7 @@ commands:
 
 examples:
   hardgrad list
+  hardgrad choose
   hardgrad run hypercausal-depth
   hardgrad report runs/hypercausal-depth-001
 

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ..core import AbstractEstimator, Contract, Controls, Estimate, LossFunction, Order, Params
+from ._combine import dot, signal_to_noise, widen
 from ._probes import (
     check_chunk_size,
     check_count,
@@ -58,31 +59,36 @@ def _antithetic(
     keys = jax.random.split(key, pairs)
     size = pairs if chunk_size is None else min(chunk_size, pairs)
 
-    def probe(direction_key: Any) -> tuple[Array, Params]:
+    def probe(direction_key: Any) -> tuple[tuple[Array, Array], Params]:
         direction = random_direction(direction_key, params, draw)
         sides = jnp.stack([scale, -scale])
         up, down = jax.vmap(lambda side: loss_fn(shift(params, direction, side))[0])(sides)
         slope = (up - down) / (2 * scale).astype(up.dtype)
-        return slope, jax.tree.map(lambda d: d * slope.astype(d.dtype), direction)
+        part = jax.tree.map(lambda d: d * slope.astype(d.dtype), direction)
+        return (slope, dot(widen(part), widen(part))), part
 
-    def add(total: Params, some_keys: Any) -> tuple[Params, Array]:
-        slopes, parts = jax.vmap(probe)(some_keys)
-        return jax.tree.map(lambda t, p: t + jnp.sum(p, axis=0), total, parts), slopes
+    def add(total: Params, some_keys: Any) -> tuple[Params, tuple[Array, Array]]:
+        numbers, parts = jax.vmap(probe)(some_keys)
+        return jax.tree.map(lambda t, p: t + jnp.sum(p, axis=0), total, parts), numbers
 
-    total, slopes = jax.tree.map(jnp.zeros_like, params), []
+    total, found = jax.tree.map(jnp.zeros_like, params), []
     whole = pairs // size * size
     if whole == size:
         total, first = add(total, keys[:size])
-        slopes.append(first)
+        found.append(first)
     else:
         total, several = jax.lax.scan(add, total, keys[:whole].reshape(-1, size))
-        slopes.append(several.ravel())
+        found.append(several)
     if whole < pairs:
         total, last = add(total, keys[whole:])
-        slopes.append(last)
+        found.append(last)
     gradient = jax.tree.map(lambda g: g / pairs, total)
     loss, metrics = loss_fn(params)
-    return Estimate(loss, gradient, metrics, {"slope_spread": jnp.std(jnp.concatenate(slopes))})
+    slopes, squares = (jnp.concatenate([each.ravel() for each in some]) for some in zip(*found, strict=True))
+    diagnostics = {"slope_spread": jnp.std(slopes)}
+    if pairs > 1:
+        diagnostics["signal_to_noise"] = signal_to_noise(widen(gradient), jnp.sum(squares), pairs)
+    return Estimate(loss, gradient, metrics, diagnostics)
 
 
 class SPSA(AbstractEstimator):

@@ -1,12 +1,14 @@
 """The trainer and what it is made of: methods, data feeds, records, checkpoints, run folders."""
 
 from . import callbacks as callbacks
+from ._by_block import by_block as by_block
 from ._data import InMemory as InMemory
 from ._data import Stream as Stream
 from ._ensemble import EnsembleObjective as EnsembleObjective
 from ._ensemble import make_ensemble as make_ensemble
 from ._ensemble import member as member
 from ._ensemble import over_members as over_members
+from ._evolution import EvolutionMethod as EvolutionMethod
 from ._folder import RunFolder as RunFolder
 from ._method import AbstractMethod as AbstractMethod
 from ._method import GradientMethod as GradientMethod
@@ -17,6 +19,11 @@ from ._run import Run as Run
 from ._run import Status as Status
 from ._storage import load_tree as load_tree
 from ._storage import save_tree as save_tree
+from ._strategies import CMAES as CMAES
+from ._strategies import SNES as SNES
+from ._strategies import AbstractStrategy as AbstractStrategy
+from ._strategies import OpenES as OpenES
+from ._strategies import SepCMAES as SepCMAES
 from ._trainer import Trainer as Trainer
 from ._transforms import clip_by_global_norm as clip_by_global_norm
 from ._transforms import controlled as controlled

@@ -189,7 +189,8 @@ class Session:
         updates = steps - int(np.count_nonzero(found["flag"]["frozen"]))
         run.flat = launched.flat
         run.step += steps
-        run.evaluations += self.cost * updates + steps - updates
+        counted = found.get("diagnostic", {}).get("evaluations")  # of methods whose steps differ in cost; 0 if frozen
+        run.evaluations += (self.cost * updates if counted is None else int(counted.sum())) + steps - updates
         run.skipped += steps - int(np.count_nonzero(found["flag"]["finite"]))
         return found
 

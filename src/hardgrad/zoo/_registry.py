@@ -126,6 +126,33 @@ _ENTRIES = (
         order="1",
         module="hardgrad.zoo.song_syrinx",
     ),
+    Entry(
+        name="control-lif-es",
+        summary="Can evolution alone teach eight spiking neurons to bring a mass to rest?",
+        application="spiking",
+        method="evolution strategy",
+        architecture="LIF",
+        order="0",
+        module="hardgrad.zoo.control_lif_es",
+    ),
+    Entry(
+        name="classification-rsnn",
+        summary="Noisy spike trains: how near to the best possible answer with a surrogate?",
+        application="spiking",
+        method="surrogate gradient",
+        architecture="recurrent LIF",
+        order="1",
+        module="hardgrad.zoo.classification_rsnn",
+    ),
+    Entry(
+        name="language-s5",
+        summary="The next character: does a state-space model beat the best n-gram?",
+        application="spiking",
+        method="automatic differentiation",
+        architecture="S5",
+        order="1",
+        module="hardgrad.zoo.language_s5",
+    ),
 )
 
 

@@ -1,0 +1,172 @@
+"""Families by what there is to learn from: the question that decides most."""
+
+from __future__ import annotations
+
+from ._guide import Basis, Cell, Verdict, row
+
+_FIRST, _GOOD, _NICHE, _UNTRIED, _POOR, _NO = Verdict
+_RECIPE, _STUDY, _PUBLISHED, _REASONED = Basis
+
+_NEEDS_ONE = Cell(_NO, "needs a derivative", _REASONED)
+
+DERIVATIVES = (
+    row(
+        "exact",
+        "Exists and is right",
+        "the model is smooth and the gradient points where it should",
+        zero=Cell(
+            _POOR,
+            "comes to the same loss, within 1e-7, for 2n + 1 evaluations a step; a check of the gradient",
+            _RECIPE,
+            "CentralDifference",
+            ("hypercausal-depth",),
+        ),
+        one=Cell(
+            _FIRST,
+            "one evaluation and one backward pass, however many parameters",
+            _REASONED,
+            "Autodiff",
+            ("rational-pole", "language-s5", "hypercausal-sunspots"),
+        ),
+        mixed=Cell(
+            _POOR,
+            "samples only add noise: .516 ± .009 where a surrogate was nearly right, that alone .496 ± .001",
+            _STUDY,
+            "Hybrid",
+        ),
+        local=Cell(_POOR, "approximates what can be had exactly", _REASONED, "FeedbackLinear"),
+        transfer=Cell(_NICHE, "afterwards, if weights must end in a few bits", _REASONED, "quantise"),
+    ),
+    row(
+        "surrogate",
+        "Spikes, with a surrogate",
+        "steps whose derivative is replaced in the backward pass",
+        zero=Cell(
+            _NICHE,
+            "tiny networks; at equal cost .555 ± .016, the surrogate .496 ± .001",
+            _STUDY,
+            "EvolutionMethod",
+        ),
+        one=Cell(
+            _FIRST,
+            "best at equal cost, .496 ± .001, as long as no unit is without a gradient",
+            _STUDY,
+            "Autodiff",
+            ("classification-rsnn",),
+        ),
+        mixed=Cell(
+            _NICHE,
+            "once training stands still; where the surrogate serves well it wins at equal cost",
+            _STUDY,
+            "Hybrid",
+        ),
+        local=Cell(_GOOD, "no memory over time; approximate where units are recurrent", _REASONED, "EProp"),
+        transfer=Cell(_GOOD, "no training through spikes at all, then long runs to predict", _REASONED, "convert"),
+    ),
+    row(
+        "explodes",
+        "Exists and explodes",
+        "long rollouts, bifurcations: a few examples outweigh all others",
+        zero=Cell(_NICHE, "smoothing over σ tames the slope; variance grows as n/m", _REASONED, "AntitheticNES"),
+        one=Cell(
+            _FIRST,
+            "clip each example, let the horizon grow; steps that are not finite are left out",
+            _RECIPE,
+            "Autodiff",
+            ("song-coldstart", "song-syrinx"),
+        ),
+        mixed=Cell(_UNTRIED, "GuidedES takes the direction only, and measures the slope", _REASONED, "GuidedES"),
+        local=Cell(_UNTRIED, "e-prop leaves out the paths along which products grow", _REASONED, "EProp"),
+        transfer=Cell(
+            _POOR,
+            "an easier loss may be met perfectly and mean little: compare the two",
+            _RECIPE,
+            None,
+            ("song-onestep",),
+        ),
+    ),
+    row(
+        "partial",
+        "Zero or missing for some parameters",
+        "rounded delays, discrete settings, silent units, a black box inside",
+        zero=Cell(
+            _NICHE,
+            "noisy on all parameters for the sake of some: 2.55 ± .26 with integer delays",
+            _STUDY,
+            "EvolutionMethod",
+        ),
+        one=Cell(
+            _NICHE,
+            "if the zeros are silent units, a surrogate with tails cures them: .495 ± .001, Hybrid .502 ± .003",
+            _STUDY,
+            "SuperSpike",
+        ),
+        mixed=Cell(
+            _FIRST,
+            "sample the blind block alone: .684 ± .018 with integer delays, gradient alone .710 ± .027",
+            _STUDY,
+            "Blocks",
+        ),
+        local=Cell(_POOR, "its traces hold the same zeros", _REASONED, "EProp"),
+        transfer=Cell(_NICHE, "for rounded weights: straight through the rounding", _REASONED, "quantise"),
+    ),
+    row(
+        "wrong",
+        "Exists, but of a wrong model",
+        "a simulator you can differentiate that is not the plant",
+        zero=Cell(
+            _FIRST,
+            "needs no model: 3.72 ± .19 under a disturbance the model lacks, its gradient 4.64 ± .43",
+            _STUDY,
+            "EvolutionMethod",
+            ("control-lif-es",),
+        ),
+        one=Cell(_NICHE, "no worse than the rest where the model errs only in places: 3.13 ± .05", _STUDY, "Autodiff"),
+        mixed=Cell(
+            _GOOD,
+            "GuidedES measures the slope along the gradient, 4.02 ± .61; Hybrid believes it, 4.64 ± .24",
+            _STUDY,
+            "GuidedES",
+        ),
+        local=Cell(_POOR, "takes over the wrong derivative", _REASONED, "EProp"),
+        transfer=Cell(_UNTRIED, "train in the model, then go on at order 0 on the real thing", _REASONED),
+    ),
+    row(
+        "online",
+        "No backward pass over time",
+        "memory, a stream without end, or a chip forbids it",
+        zero=Cell(
+            _GOOD,
+            "forward passes only: memory of one state a member",
+            _REASONED,
+            "EvolutionMethod",
+            ("control-lif-es",),
+        ),
+        one=Cell(_NICHE, "segment= keeps about 2√T states in the place of T, and stays exact", _REASONED, "run"),
+        mixed=Cell(_POOR, "its first half is a backward pass", _REASONED, "Hybrid"),
+        local=Cell(_FIRST, "traces run with the network; memory does not grow with time", _REASONED, "EProp"),
+        transfer=Cell(_GOOD, "train elsewhere, convert, deploy", _REASONED, "convert"),
+    ),
+    row(
+        "trained",
+        "An easier network is trained already",
+        "a ReLU network to convert, or weights to bring to a few bits",
+        zero=Cell(_NICHE, "to tune a few parameters on the hardware itself", _REASONED, "EvolutionMethod"),
+        one=Cell(_NICHE, "to tune further after conversion, with a surrogate", _REASONED, "Autodiff"),
+        mixed=Cell(_UNTRIED, "as for any other start", _REASONED, "Hybrid"),
+        local=Cell(_UNTRIED, "to tune further on a chip", _REASONED, "EProp"),
+        transfer=Cell(_FIRST, "convert, compare with the source, then tune", _REASONED, "convert"),
+    ),
+    row(
+        "none",
+        "None",
+        "a black box, or steps without a surrogate",
+        zero=Cell(
+            _FIRST, "values of the loss are all there is", _REASONED, None, ("hypercausal-depth", "control-lif-es")
+        ),
+        one=_NEEDS_ONE,
+        mixed=_NEEDS_ONE,
+        local=_NEEDS_ONE,
+        transfer=Cell(_UNTRIED, "fit a smooth stand-in, train in it, then go on at order 0", _REASONED),
+    ),
+)
