@@ -177,6 +177,16 @@ def test_the_check_finds_public_names(package: Path) -> None:
     assert check_docs.public_names(package) == [f"sample.inner.{name}" for name in names]
 
 
+def test_the_check_finds_names_that_come_by_way_of_a_private_room(tmp_path: Path) -> None:
+    room = tmp_path / "whole" / "_room"
+    room.mkdir(parents=True)
+    (tmp_path / "whole" / "__init__.py").write_text('"""Documented."""\nfrom ._room import bare as bare\n')
+    (room / "__init__.py").write_text("from ._code import bare as bare\n")
+    (room / "_code.py").write_text("def bare(): ...\n")
+    assert check_docs.public_names(tmp_path / "whole") == ["whole.bare"]
+    assert check_docs.undocumented(tmp_path / "whole") == ["whole.bare"]
+
+
 def test_the_check_names_what_has_no_docstring(package: Path) -> None:
     assert check_docs.undocumented(package) == [
         "sample.inner.bare",

@@ -45,7 +45,7 @@ def reexported(init: Path) -> list[str]:
         alias.name
         for node in body
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module is not None
-        if not init.parent.joinpath(*node.module.split("."), "__init__.py").exists()
+        if node.module.startswith("_") or not init.parent.joinpath(*node.module.split("."), "__init__.py").exists()
         for alias in node.names
         if alias.name == alias.asname
     ]

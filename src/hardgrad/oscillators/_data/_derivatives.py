@@ -25,6 +25,7 @@ from ...core import UsageError
 from ._checks import check_choice
 
 Differences = Literal["central", "savitzky-golay"]
+"""Stencils of derivatives by name."""
 
 MARGIN = 4  # samples either side that a derivative looks at
 # Coefficients right of the centre, of the odd first derivative and of the even second, whose centre comes first.
