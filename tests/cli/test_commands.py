@@ -28,6 +28,7 @@ def _elsewhere(tmp_path, monkeypatch):
 HELP = [
     ["--help"],
     ["list", "--help"],
+    ["choose", "--help"],
     ["run", "--help"],
     ["resume", "--help"],
     ["search", "--help"],
