@@ -307,9 +307,17 @@ def test_killed_with_its_processes_and_resumed(capsys):
         assert SearchFolder(out).read_winner()["score"] == SearchFolder("straight").read_winner()["score"]
 
 
+@pytest.fixture
+def ctrl_c_works():
+    """Also where the suite was started in the background, whose processes are born deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["vmap", "processes"])
-def test_ctrl_c_says_how_to_go_on(engine, capsys):
+def test_ctrl_c_says_how_to_go_on(engine, capsys, ctrl_c_works):
     with start(*KILLED, "--engine", engine, "--out", "s", "--quiet") as process:
         wait_for(pathlib.Path("s/candidates/0/telemetry.jsonl"), 50, process)
         process.send_signal(signal.SIGINT)

@@ -369,6 +369,9 @@ def test_cold_starts_begin_in_silence_and_end_with_their_syllable() -> None:
     assert [window.syllable for window in windows] == [0, 0, 1, 2]
     assert spans(cold_start_windows(SONGS, pad=200, count=2)) == spans(windows)[:2]
     assert spans(cold_start_windows(SONGS, pad=200, shortest_pad=30))[3] == ("a", 400, 100, 430)
+    guarded = cold_start_windows(SONGS, pad=200, guard=20)
+    assert spans(guarded) == [*spans(windows)[:3], ("a", 520, 180, 650)]  # past the second syllable's decay
+    assert len(cold_start_windows(SONGS, pad=200, guard=60)) == 3  # 90 samples of silence are too few
 
 
 def test_the_published_cold_starts() -> None:

@@ -386,14 +386,14 @@ def test_a_model_sings_every_sample_and_is_scored():
     scores = SongScores(windows)
     field = LimitCycleField(amplitude=0.1)
     model = SongModel(frames(field.outputs), field)
-    sung = scores.sung(model)
+    sung = scores.sung(model).sounds
     assert [len(one) for one in sung] == [len(window.sound) for window in windows]
     figures = scores(model)
     assert set(figures) == set(scores.names)
     assert -5 < figures["strict_autonomy"] <= 1
     assert figures["bounded_frac"] == 1.0
     again = sing(model, [windows[0].sound])
-    np.testing.assert_allclose(again[0], sung[0], atol=5e-3)
+    np.testing.assert_allclose(again.sounds[0], sung[0], atol=5e-3)
 
 
 def test_a_silent_model_and_one_that_is_not_finite_score_the_floor():

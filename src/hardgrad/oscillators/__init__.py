@@ -85,6 +85,7 @@ from ._song import OneStepObjective as OneStepObjective
 from ._song import SongModel as SongModel
 from ._song import SongObjective as SongObjective
 from ._song import SongScores as SongScores
+from ._song import Sung as Sung
 from ._song import VocalTract as VocalTract
 from ._song import clip_examples as clip_examples
 from ._song import sing as sing

@@ -77,27 +77,25 @@ def simulated(
     )
 
 
-def recorded(folder: str, *, seed: int) -> tuple[Bird, tuple[str, ...]]:
+@functools.lru_cache(maxsize=4)  # likewise
+def recorded(folder: str, *, seed: int) -> Bird:
     """A folder of WAV and annotation files, a tenth each for validation and test.
 
-    Returns:
-        The bird, and a line on each file that could not be used.
+    What cannot be used is printed, a line a file.
 
     Raises:
         UsageError: fewer than three usable recordings.
     """
     found = load_recordings(Path(folder))
+    for problem in found.problems:
+        print(f"left out: {problem.message}", flush=True)  # noqa: T201 - what a recipe leaves out, its user must know
     if len(found) < 3:
         raise UsageError(
             f"{folder} holds {len(found)} usable recordings; three are needed, to train, to choose and to report."
         )
     split = split_files(found, seed=seed)
-    parts = (tuple(found.select(part)) for part in (split.train, split.validation, split.test))
-    train, validation, test = parts
-    return (
-        Bird(RECORDED, train, validation or test, test),
-        tuple(f"left out: {Path(problem.path).name}: {problem.message}" for problem in found.problems),
-    )
+    train, validation, test = (tuple(found.select(part)) for part in (split.train, split.validation, split.test))
+    return Bird(RECORDED, train, validation, test)
 
 
 def segments(bird: Bird, *, count: int, seconds: float, seed: int) -> Segments:
@@ -106,5 +104,8 @@ def segments(bird: Bird, *, count: int, seconds: float, seed: int) -> Segments:
 
 
 def windows(recordings: Sequence[Recording], count: int) -> list[ColdStart]:
-    """Cold starts of held-out syllables: the silence before, and the syllable to its end."""
-    return cold_start_windows(recordings, count=count)
+    """Cold starts of held-out syllables: the silence before, and the syllable to its end.
+
+    A syllable dies away beyond its annotated offset, so that 10 ms after one belong to it.
+    """
+    return cold_start_windows(recordings, count=count, guard=round(0.01 * recordings[0].sample_rate))

@@ -100,20 +100,14 @@ class SongConfig:
             return (RECORDED,)
         return ("source", "tract") if self.birds == "both" else (self.birds,)
 
-    @property
-    def steps(self) -> int:
-        """In all."""
-        return self.epochs * -(-self.segments // self.batch_size)
-
-    def load(self) -> tuple[dict[str, Bird], tuple[str, ...]]:
-        """The birds by name, and lines on what could not be used.
+    def load(self) -> dict[str, Bird]:
+        """The birds by name.
 
         Raises:
             UsageError: no usable recordings.
         """
         if self.data is not None:
-            bird, problems = recorded(self.data, seed=self.bird_seed)
-            return {RECORDED: bird}, problems
+            return {RECORDED: recorded(self.data, seed=self.bird_seed)}
         sizes = {
             "seed": self.bird_seed,
             "songs": self.songs,
@@ -121,4 +115,4 @@ class SongConfig:
             "test": self.test_songs,
             "noise": self.noise,
         }
-        return {name: simulated(name, **sizes) for name in self.names}, ()
+        return {name: simulated(name, **sizes) for name in self.names}

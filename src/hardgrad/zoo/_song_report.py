@@ -18,12 +18,10 @@ from ..oscillators import (
     Saturation,
     SongScores,
     StrictReport,
-    autonomy_report,
+    Sung,
     derivatives,
-    onset_quality,
     read_wav,
     rollout,
-    strict_autonomy_report,
     true_coefficients,
 )
 from ..training import FitResult, RunFolder
@@ -45,15 +43,10 @@ class Judged:
     onsets: list[OnsetQuality]
 
     @classmethod
-    def of(cls, tested: Sequence[ColdStart], sung: Sequence[NDArray[np.float64]]) -> Judged:
+    def of(cls, tested: Sequence[ColdStart], sung: Sung) -> Judged:
         """Judge what was sung for each cold start."""
-        pairs = [(window.sound, ours) for window, ours in zip(tested, sung, strict=True)]
-        rate = tested[0].sample_rate
-        onsets = [
-            onset_quality(window.sound, ours, window.onset_index, rate)
-            for window, ours in zip(tested, sung, strict=True)
-        ]
-        return cls(autonomy_report(pairs, rate, cold_start=True), strict_autonomy_report(pairs, rate), onsets)
+        scores = SongScores(tested)
+        return cls(*scores.reports(sung), scores.onsets(sung))
 
     def as_json(self) -> dict[str, Any]:
         """Everything, by name."""
@@ -91,7 +84,7 @@ def conclude(
         found[name] = ours.as_json() | {"syllables": len(windows), "validation": len(held_out[name])}
         lines.append(_row(name, ours))
         if bird.truth:
-            best = Judged.of(windows, ceiling(bird, windows))
+            best = Judged.of(windows, Sung(ceiling(bird, windows)))
             found[name]["ceiling"] = best.as_json()
             lines.append(_row(f" {CEILINGS[name]}", best))
     lines += ["", *_onset_lines(found), *_bounded_lines(result)]
@@ -146,12 +139,13 @@ def _onset_lines(found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
 
 def _bounded_lines(result: FitResult) -> Iterator[str]:
     """When the validation songs first stayed bounded, and whether they still do."""
-    seen = [r for r in result.history if "val_bounded_frac" in r.metrics]
+    name = "val_strict_bounded_frac"
+    seen = [r for r in result.history if name in r.metrics]
     if not seen:
         return
-    good = next((r.epoch + 1 for r in seen if r.metrics["val_bounded_frac"] >= 0.9), None)
+    good = next((r.epoch + 1 for r in seen if r.metrics[name] >= 0.9), None)
     first = f"from epoch {good} of {result.epochs}" if good is not None else "never"
-    last = seen[-1].metrics["val_bounded_frac"]
+    last = seen[-1].metrics[name]
     yield f"bounded on 90 % of validation syllables: {first}; at the end {last:.0%}"
 
 

@@ -29,7 +29,7 @@ _TENTHS = 10  # evaluations a run
 
 def build(config: SongConfig) -> dict[str, SongModel]:
     """One model a bird."""
-    birds, _ = config.load()
+    birds = config.load()
     return models(config, birds)
 
 
@@ -51,7 +51,7 @@ def models(config: SongConfig, birds: Mapping[str, Bird]) -> dict[str, SongModel
 
 def data(config: SongConfig) -> dict[str, Segments]:
     """Training segments by bird."""
-    birds, _ = config.load()
+    birds = config.load()
     return training_data(config, birds)
 
 
@@ -77,9 +77,7 @@ def experiment(
         objective: from a bird's training segments to its objective.
         plan: schedules besides the learning rate.
     """
-    birds, problems = config.load()
-    for line in problems:
-        print(line, flush=True)  # noqa: T201 - what a recipe leaves out, its user must know
+    birds = config.load()
     trained = training_data(config, birds)
     held_out = {name: windows(bird.validation, config.windows) for name, bird in birds.items()}
     tested = {name: windows(bird.test, config.windows) for name, bird in birds.items()}
@@ -88,10 +86,11 @@ def experiment(
         for name in birds
     }
     score = BirdScores(held_out)
+    steps = config.epochs * -(-len(next(iter(trained.values())).category) // config.batch_size)
     trainer = Trainer(
         GradientMethod(Autodiff(), optax.partition(rates, {name: name for name in birds})),
         plan=Plan(
-            learning_rate=Cosine(config.learning_rate, 0.02 * config.learning_rate, config.steps, unit="step"), **plan
+            learning_rate=Cosine(config.learning_rate, 0.02 * config.learning_rate, max(1, steps), unit="step"), **plan
         ),
         callbacks=[
             Evaluate(score, score.names, every=max(1, config.epochs // _TENTHS)),
@@ -120,7 +119,7 @@ class BirdScores:
 
     def __init__(self, held_out: Mapping[str, list[ColdStart]]):
         self.scores = {name: SongScores(found) for name, found in held_out.items()}
-        common = ("autonomy", "strict_autonomy", "bounded_frac")
+        common = ("autonomy", "strict_autonomy", "bounded_frac", "strict_bounded_frac")
         parts = [f"{name}_{part}" for name, one in self.scores.items() for part in one.names]
         self.names = (*common, *parts)
         self._common = common
@@ -153,7 +152,8 @@ class Sounds(Callback):
         folder.mkdir(exist_ok=True)
         for name, found in self.tested.items():
             heard = found[:: -(-len(found) // _HEARD)]  # of different syllables, as far as there are
-            for i, (window, ours) in enumerate(zip(heard, SongScores(heard).sung(model[name]), strict=True), start=1):
+            sung = SongScores(heard).sung(model[name]).sounds
+            for i, (window, ours) in enumerate(zip(heard, sung, strict=True), start=1):
                 loudest = np.max(np.abs(np.append(window.sound, ours)))
                 if not np.isfinite(loudest):
                     continue  # nothing that could be heard

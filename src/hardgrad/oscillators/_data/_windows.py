@@ -56,14 +56,15 @@ def cold_start_windows(
     pad: int = 2000,
     syllables: Which = "every",
     shortest_pad: int | None = None,
+    guard: int = 0,
     equal_length: bool = False,
 ) -> list[ColdStart]:
     """Windows that begin in silence and end with their syllable: what a model must sing by itself.
 
-    A window begins `pad` samples before its onset, or where the recording does or the syllable before ends, and ends at
-    its offset. Syllables with less silence than `shortest_pad` before them, or with another one inside, are passed
-    over. First come the first syllables of all recordings, then the second ones, and so on, so that a `count` spreads
-    over recordings.
+    A window begins `pad` samples before its onset, or where the recording does or the syllable before has died away,
+    and ends at its offset. Syllables with less silence than `shortest_pad` before them, or with another one inside, are
+    passed over. First come the first syllables of all recordings, then the second ones, and so on, so that a `count`
+    spreads over recordings.
 
     The published windows are ``syllables="first", shortest_pad=0, equal_length=True``.
 
@@ -73,6 +74,7 @@ def cold_start_windows(
         pad: samples of silence before the onset.
         syllables: only the first of each recording, or every one.
         shortest_pad: the least silence, in samples; None for half of `pad`.
+        guard: samples after an offset in which the syllable may still be heard: no window begins in them.
         equal_length: cut all to the shortest, at their ends.
 
     Raises:
@@ -80,6 +82,7 @@ def cold_start_windows(
     """
     pad = whole_number("pad", pad, least=0)
     least = pad // 2 if shortest_pad is None else whole_number("shortest_pad", shortest_pad, least=0, most=pad)
+    guard = whole_number("guard", guard, least=0)
     if count is not None:
         count = whole_number("count", count, least=1)
     check_choice("syllables", syllables, Which)
@@ -89,17 +92,17 @@ def cold_start_windows(
         for index, (on, off) in enumerate(zip(onsets, offsets, strict=True)):
             if syllables == "first" and index > 0:
                 break
-            start = max([0, on - pad, *offsets[:index]])
+            start = max([0, on - pad, *(before + guard for before in offsets[:index])])
             overlapped = any(other < off for other in onsets[index + 1 :])
             if on - start < least or off <= on or overlapped:
                 continue
             windows.append(
-                ColdStart(recording.name, recording.sound[start:off], on - start, recording.sample_rate, index)
+                ColdStart(recording.name, recording.sound[start:off].copy(), on - start, recording.sample_rate, index)
             )
     if not windows:
         raise UsageError(
             f"none of {len(recordings)} recordings has a syllable that stands alone after {least} samples of silence. "
-            "Lower shortest_pad, or give recordings with more silence before their syllables."
+            "Give recordings with more silence before their syllables, or lower shortest_pad."
         )
     windows.sort(key=lambda window: window.syllable)  # keeps the order of recordings
     windows = windows[:count]

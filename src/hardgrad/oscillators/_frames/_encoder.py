@@ -5,10 +5,11 @@
     layer      h ← h + W₂ gelu(W₁ conv(RMSNorm(h)))        depth-wise, centred, width 7, dilation 1, 2, 4, …
     raw        = W_out h + b,      raw₀ ← 0.1 raw₀ + ln ω_pitch
 
-Drives are smooth over a millisecond, so that a frame every 0.7 ms holds all there is to say; a sample-rate encoder of
-the same use costs a hundred times as much, and sees the carrier. Output 0 is a correction to a pitch estimate: a
-spectral loss has a narrow valley around the right pitch and none elsewhere, and the estimate starts inside it.
-Loudness is kept: the magnitudes are not normalised. Each output sees about 40 ms around its frame, before and after.
+Drives are smooth over a millisecond, so that a frame every 0.7 ms holds all there is to say; the published encoder, at
+the sample rate, costs 4 times as much with its kernel and 35 times without, and sees the carrier. Output 0 is
+a correction to a pitch estimate: a spectral loss has a narrow valley around the right pitch and none elsewhere, and the
+estimate starts inside it. Loudness is kept: the magnitudes are not normalised. Each output sees about 40 ms around its
+frame, before and after.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ Why so:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -116,7 +117,13 @@ class StrictReport:
 
 
 def strict_autonomy(
-    target: Sound, generated: Sound, sample_rate: int, *, rescale: bool = False, bound: float | None = None
+    target: Sound,
+    generated: Sound,
+    sample_rate: int,
+    *,
+    rescale: bool = False,
+    bound: float | None = None,
+    state: Sound | None = None,
 ) -> StrictScore:
     """The stricter score of one window.
 
@@ -126,6 +133,7 @@ def strict_autonomy(
         sample_rate: samples a second, at least 2000.
         rescale: whether to bring the rollout to the target's loudness first, which makes amp_pen 0.
         bound: x_bound of the saturation the rollout ran under, above 0; None: none, or not known.
+        state: the oscillator's own x ``[time]``, which the bound holds; None where it is what was generated.
 
     Raises:
         UsageError: too short, silent or non-finite a target, other axes, or a number out of range.
@@ -147,7 +155,12 @@ def strict_autonomy(
         positive("bound", bound)
     ours = high_pass(sounds.target, sample_rate)
     check_audible(ours)
-    reason = _why_unbounded(sounds.generated, float(np.abs(sounds.target).max()), bound)
+    reason = _why_unbounded(sounds.generated, float(np.abs(sounds.target).max()))
+    if not reason and bound is not None:
+        x = sounds.generated if state is None else np.asarray(state, np.float64)
+        # Written so that a state that is not a number counts as at the bound.
+        if not np.mean(np.abs(x) <= _AT_BOUND * bound) > 1.0 - _OFTEN:
+            reason = "at the bound"
     theirs = ours if reason else high_pass(sounds.generated, sample_rate)
     loudness, wanted = float(np.std(theirs)), float(np.std(ours))
     if not reason and loudness < SILENT:
@@ -166,15 +179,10 @@ def strict_autonomy(
     return StrictScore(score, spectral, amplitude, envelope, detune, signed, voiced, bounded=True, reason="")
 
 
-def _why_unbounded(generated: Floats, peak: float, bound: float | None) -> str:
+def _why_unbounded(generated: Floats, peak: float) -> str:
     if not np.isfinite(generated).all():
         return "not finite"
-    size = np.abs(generated)
-    if size.max() >= _TOO_LARGE * peak:
-        return "too large"
-    if bound is not None and np.mean(size > _AT_BOUND * bound) >= _OFTEN:
-        return "at the bound"
-    return ""
+    return "too large" if np.abs(generated).max() >= _TOO_LARGE * peak else ""
 
 
 def _spectral_correlation(target: Floats, generated: Floats, sample_rate: int) -> float:
@@ -206,7 +214,12 @@ def _bounded_penalty(penalty: float) -> float:
 
 
 def strict_autonomy_report(
-    windows: Iterable[tuple[Sound, Sound]], sample_rate: int, *, rescale: bool = False, bound: float | None = None
+    windows: Iterable[tuple[Sound, Sound]],
+    sample_rate: int,
+    *,
+    rescale: bool = False,
+    bound: float | None = None,
+    states: Iterable[Sound] | None = None,
 ) -> StrictReport:
     """The stricter score of several windows.
 
@@ -215,11 +228,16 @@ def strict_autonomy_report(
         sample_rate: samples a second.
         rescale: as for `strict_autonomy`.
         bound: likewise.
+        states: the oscillator's own x in each window; None where it is what was generated.
 
     Raises:
         UsageError: no windows, or one that cannot be scored; the message gives its place.
     """
-    scores = score_each(windows, lambda x, a: strict_autonomy(x, a, sample_rate, rescale=rescale, bound=bound))
+    state = itertools.repeat(None) if states is None else iter(states)
+    scores = score_each(
+        windows,
+        lambda x, a: strict_autonomy(x, a, sample_rate, rescale=rescale, bound=bound, state=next(state)),
+    )
     means = ("spec_corr", "amp_pen", "envelope_pen", "pitch_pen", "signed_amp")
     return StrictReport(
         score=float(np.mean([window.score for window in scores])),

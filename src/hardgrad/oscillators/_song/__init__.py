@@ -5,5 +5,6 @@ from ._model import SongModel as SongModel
 from ._objective import OneStepObjective as OneStepObjective
 from ._objective import SongObjective as SongObjective
 from ._scores import SongScores as SongScores
+from ._scores import Sung as Sung
 from ._scores import sing as sing
 from ._tract import VocalTract as VocalTract

@@ -34,6 +34,7 @@ class SongModel(eqx.Module):
         substeps: Runge-Kutta steps a sample.
         interpolation: of the drives within a sample: ``"linear"`` or, as published, ``"hold"``.
         method: how the rollout is computed, see `rollout`.
+        segment: samples after which a rollout without the kernel lays out its coefficients anew, see `rollout`.
 
     Raises:
         UsageError: the encoder does not give what the field takes.
@@ -48,6 +49,7 @@ class SongModel(eqx.Module):
     substeps: int = eqx.field(static=True, default=1)
     interpolation: str = eqx.field(static=True, default="linear")
     method: str = eqx.field(static=True, default="auto")
+    segment: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if self.encoder.outputs != self.field.outputs:
@@ -113,6 +115,7 @@ class SongModel(eqx.Module):
             interpolation=self.interpolation,
             hop=self.hop,
             samples=samples,
+            segment=self.segment,
             method=self.method,
         )
 
@@ -122,6 +125,12 @@ class SongModel(eqx.Module):
 
     def __call__(self, x: Float[Array, "batch time"], v: Float[Array, "batch time"]) -> Float[Array, "batch time"]:
         """The model's own song: drives from the whole sound, the state from its first sample, the rest alone."""
+        return self.song(x, v)[0]
+
+    def song(
+        self, x: Float[Array, "batch time"], v: Float[Array, "batch time"]
+    ) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"]]:
+        """What a call gives, and the oscillator's own x, before the vocal tract."""
         coefficients = self.coefficients(self.encoder(x, v))
-        found, _ = self.rollout(coefficients, x[:, 0], v[:, 0], x.shape[1])
-        return self.radiate(found)
+        state, _ = self.rollout(coefficients, x[:, 0], v[:, 0], x.shape[1])
+        return self.radiate(state), state

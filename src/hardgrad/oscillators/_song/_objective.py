@@ -166,11 +166,11 @@ def _counts(weight: Any) -> bool:
 class OneStepObjective(eqx.Module):
     """The legacy objective: the squared error of the acceleration at recorded states, summed over time.
 
-    Divided by `scale`, so that its size is comparable; 1 is published. The batch is a `Segments` of arrays; no
-    controls are read. Metrics: ``error``, and ``penalty`` where there is one.
+    Error and penalty are divided by `scale`, so that their size is comparable; 1 is published. The batch is a
+    `Segments` of arrays; no controls are read. Metrics: ``error``, and ``penalty`` where there is one.
 
     Attributes:
-        scale: what the sum is divided by.
+        scale: what they are divided by.
         penalty_base: λ of the weight penalty, see `weight_penalty`; None: no penalty.
     """
 
@@ -187,7 +187,7 @@ class OneStepObjective(eqx.Module):
         if self.penalty_base is None:
             return error, {"error": error}
         everywhere = model.at_samples(coefficients, batch.sound.shape[1])
-        penalty = weight_penalty(_table(model.field.exponents, everywhere), self.penalty_base)
+        penalty = weight_penalty(_table(model.field.exponents, everywhere), self.penalty_base) / self.scale
         return error + penalty, {"error": error, "penalty": penalty}
 
 

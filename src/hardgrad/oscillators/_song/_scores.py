@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,12 +25,26 @@ from .._score import (
 from ._model import SongModel
 
 
+class Sung(NamedTuple):
+    """What was sung for several sounds.
+
+    Attributes:
+        sounds: float64 ``[time]`` each, as long as its sound; not finite where the rollout was not.
+        states: the oscillator's own x, before the vocal tract; None: not known.
+        bound: where the saturation holds the states; None: nowhere, or not known.
+    """
+
+    sounds: list[NDArray[np.float64]]
+    states: list[NDArray[np.float64]] | None = None
+    bound: float | None = None
+
+
 @eqx.filter_jit
-def _sung(model: SongModel, x: Array, v: Array) -> Array:
-    return model(x, v)
+def _sung(model: SongModel, x: Array, v: Array) -> tuple[Array, Array]:
+    return model.song(x, v)
 
 
-def sing(model: SongModel, sounds: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
+def sing(model: SongModel, sounds: Sequence[NDArray[Any]]) -> Sung:
     """The model's own version of sounds: from each its drives and its first sample, the rest alone.
 
     Sounds are reflected at their end to one length, so that one program sings them all.
@@ -38,9 +52,6 @@ def sing(model: SongModel, sounds: Sequence[NDArray[Any]]) -> list[NDArray[np.fl
     Args:
         model: the model.
         sounds: ``[time]`` each, at least 5 samples.
-
-    Returns:
-        float64 ``[time]`` each, as long as its sound; not finite where the rollout was not.
 
     Raises:
         UsageError: no sound.
@@ -52,8 +63,11 @@ def sing(model: SongModel, sounds: Sequence[NDArray[Any]]) -> list[NDArray[np.fl
     longest = -(-longest // 1024) * 1024  # few lengths: few programs
     x = np.stack([np.pad(sound, (0, longest - len(sound)), mode="reflect") for sound in sounds])
     v, _ = derivatives(x)
-    found = np.asarray(_sung(model, jnp.asarray(x, dtype), jnp.asarray(v, dtype)), np.float64)
-    return [one[: len(sound)] for one, sound in zip(found, sounds, strict=True)]
+    found = _sung(model, jnp.asarray(x, dtype), jnp.asarray(v, dtype))
+    sung, states = (
+        [one[: len(sound)] for one, sound in zip(np.asarray(rows, np.float64), sounds, strict=True)] for rows in found
+    )
+    return Sung(sung, states, None if model.saturation.kind == "none" else model.saturation.x_bound)
 
 
 class SongScores:
@@ -84,32 +98,29 @@ class SongScores:
             )
         self.windows = tuple(windows)
 
-    def sung(self, model: SongModel) -> list[NDArray[np.float64]]:
+    def sung(self, model: SongModel) -> Sung:
         """What the model makes of each window."""
         return sing(model, [window.sound for window in self.windows])
 
-    def reports(
-        self, model: SongModel, generated: Sequence[NDArray[np.float64]] | None = None
-    ) -> tuple[AutonomyReport, StrictReport]:
+    def reports(self, sung: Sung) -> tuple[AutonomyReport, StrictReport]:
         """The published score and the stricter one, unscaled."""
-        generated = self.sung(model) if generated is None else generated
-        pairs = [(window.sound, ours) for window, ours in zip(self.windows, generated, strict=True)]
+        pairs = [(window.sound, ours) for window, ours in zip(self.windows, sung.sounds, strict=True)]
         rate = self.windows[0].sample_rate
         return (
             autonomy_report(pairs, rate, cold_start=True),
-            strict_autonomy_report(pairs, rate, bound=_bound(model)),
+            strict_autonomy_report(pairs, rate, bound=sung.bound, states=sung.states),
         )
 
-    def onsets(self, generated: Sequence[NDArray[np.float64]]) -> list[OnsetQuality]:
+    def onsets(self, sung: Sung) -> list[OnsetQuality]:
         """How each window's sound begins."""
         return [
             onset_quality(window.sound, ours, window.onset_index, window.sample_rate)
-            for window, ours in zip(self.windows, generated, strict=True)
+            for window, ours in zip(self.windows, sung.sounds, strict=True)
         ]
 
     def __call__(self, model: SongModel) -> Mapping[str, float]:
         """The figures by name; those that no bounded window gives are NaN."""
-        published, strict = self.reports(model)
+        published, strict = self.reports(self.sung(model))
         found = (
             published.score,
             published.spec_corr,
@@ -120,9 +131,3 @@ class SongScores:
             strict.bounded_fraction,
         )
         return dict(zip(self.names, map(float, found), strict=True))
-
-
-def _bound(model: SongModel) -> float | None:
-    """Where the state is bound, if what is heard is the state itself."""
-    bounded = model.saturation.kind != "none" and model.tract is None
-    return model.saturation.x_bound if bounded else None
