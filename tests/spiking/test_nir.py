@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import nir
 import numpy as np
 import pytest
-import torch
 
 from hardgrad.core import MissingExtraError, UsageError
 from hardgrad.spiking import (
@@ -135,24 +134,38 @@ def test_simulators_that_integrate_first_see_the_same_spikes_a_step_earlier() ->
     assert ours.any()
 
 
+def convolved(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    """XLA's convolution of ``[batch, channels, *space]``."""
+    space = x.ndim - 2
+    each = lambda value: (value,) * space if isinstance(value, int) else tuple(value)
+    pads = padding.upper() if isinstance(padding, str) else [(p, p) for p in each(padding)]
+    found = jax.lax.conv_general_dilated(
+        jnp.asarray(x),
+        jnp.asarray(weight),
+        each(stride),
+        pads,
+        rhs_dilation=each(dilation),
+        feature_group_count=groups,
+        precision="highest",
+    )
+    return np.asarray(found) + bias.reshape(-1, *(1,) * space)
+
+
 @pytest.mark.parametrize(
     ("stride", "padding", "dilation", "groups", "kernel"),
     [(1, "same", 1, 1, (3, 5)), ((2, 1), (1, 0), (1, 2), 2, (3, 3)), (1, "valid", 2, 4, (2, 3))],
 )
-def test_convolutions_are_pytorchs(stride: Any, padding: Any, dilation: Any, groups: int, kernel: Any) -> None:
+def test_convolutions_are_xlas(x64: None, stride: Any, padding: Any, dilation: Any, groups: int, kernel: Any) -> None:
     x, weight, bias = RNG.normal(size=(2, 3, 4, 9, 8)), RNG.normal(size=(8, 4 // groups, *kernel)), RNG.normal(size=8)
     node = nir.Conv2d(None, weight, stride, padding, dilation, groups, bias)
     found = simulate_nir(row(node, n_in=(4, 9, 8), n_out=1), x, dt=1.0).outputs
-    t = torch.from_numpy
-    wanted = torch.nn.functional.conv2d(
-        t(x.reshape(-1, 4, 9, 8)), t(weight), t(bias), stride, padding, dilation, groups
-    ).numpy()
+    wanted = convolved(x.reshape(-1, 4, 9, 8), weight, bias, stride, padding, dilation, groups)
     np.testing.assert_allclose(found.reshape(wanted.shape), wanted, rtol=1e-12, atol=1e-12)
     x, weight = x[:, :, :, 0], weight[..., 0]
     one = lambda value: value if isinstance(value, int | str) else value[0]
     settings = (one(stride), one(padding), one(dilation), groups)
     found = simulate_nir(row(nir.Conv1d(None, weight, *settings, bias), n_in=(4, 8), n_out=1), x, dt=1.0).outputs
-    wanted = torch.nn.functional.conv1d(t(x.reshape(-1, 4, 8)), t(weight), t(bias), *settings).numpy()
+    wanted = convolved(x.reshape(-1, 4, 8), weight, bias, *settings)
     np.testing.assert_allclose(found.reshape(wanted.shape), wanted, rtol=1e-12, atol=1e-12)
 
 
@@ -160,7 +173,10 @@ def test_pools_flattening_scales_and_thresholds_are_what_they_say() -> None:
     x = RNG.normal(size=(2, 3, 4, 6, 5))
     sizes = {"kernel_size": np.array([3, 2]), "stride": np.array([2, 2]), "padding": np.array([1, 1])}
     apply = lambda node: simulate_nir(row(node, n_in=(4, 6, 5), n_out=1), x, dt=1.0).outputs
-    wanted = torch.nn.functional.avg_pool2d(torch.from_numpy(x.reshape(-1, 4, 6, 5)), (3, 2), 2, 1).numpy()
+    padded = np.pad(x.reshape(-1, 4, 6, 5), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    rows, columns = range(0, padded.shape[2] - 2, 2), range(0, padded.shape[3] - 1, 2)
+    wanted = np.stack([[padded[:, :, i : i + 3, j : j + 2].mean((2, 3)) for j in columns] for i in rows])
+    wanted = np.moveaxis(wanted, (0, 1), (2, 3))
     np.testing.assert_allclose(apply(nir.AvgPool2d(**sizes)).reshape(wanted.shape), wanted, atol=1e-14)
     np.testing.assert_allclose(apply(nir.SumPool2d(**sizes)).reshape(wanted.shape), 6 * wanted, atol=1e-13)
     np.testing.assert_array_equal(apply(nir.Flatten({"input": np.array([4, 6, 5])}, 1, 2)), x.reshape(2, 3, 4, 30))
