@@ -236,3 +236,11 @@ def test_it_trains_with_the_trainer_like_anything_else():
 def test_what_cannot_be_is_refused_with_what_was_wrong(call, message):
     with pytest.raises(UsageError, match=message):
         call()
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), StepCrossEntropy(), SpikeCountError()], ids=lambda loss: str(loss))
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_class_that_there_is_not_makes_the_loss_nan(loss, label):
+    traces = jnp.ones((2, 4, 3))
+    assert jnp.isfinite(loss(traces, jnp.array([0, 2])))
+    assert jnp.isnan(loss(traces, jnp.array([0, label])))

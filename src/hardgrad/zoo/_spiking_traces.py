@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from ..core import UsageError
-from ..training import RunFolder
+from ..training import FitResult, Run, RunFolder, Status
 from ..training._storage import disk_errors, temporary
+from ..training.callbacks import Callback
 
 _FILE, _LARGEST = "spikes.safetensors", 256 * 2**20
 
@@ -122,6 +123,24 @@ def write_traces(folder: RunFolder, traces: Sequence[Trace]) -> None:
         except OSError:
             beside.unlink(missing_ok=True)
             raise
+
+
+class KeepTraces(Callback):
+    """Keep traces of the trained model in the run's folder, when the run ends.
+
+    Args:
+        record: from the best model, or the last where none was judged, to its traces.
+    """
+
+    order = 80
+
+    def __init__(self, record: Callable[[Any], Sequence[Trace]]):
+        self.record = record
+
+    def on_run_end(self, run: Run, result: FitResult) -> None:
+        """Write them."""
+        if run.folder is not None and result.status is not Status.PAUSED:
+            write_traces(run.folder, self.record(result.model if result.best_model is None else result.best_model))
 
 
 def read_traces(folder: RunFolder) -> list[Trace]:

@@ -30,19 +30,17 @@ from ..training import (
     FitResult,
     GradientMethod,
     InMemory,
-    Run,
-    Status,
     Trainer,
     controlled,
     make_ensemble,
     member,
     over_members,
 )
-from ..training.callbacks import Best, Callback, Evaluate
+from ..training.callbacks import Best, Evaluate
 from ._config import check_range
 from ._recipe import Conclusion, Experiment, Recipe
 from ._spiking_report import run_figures
-from ._spiking_traces import traces_of, write_traces
+from ._spiking_traces import KeepTraces, Trace, traces_of
 from ._verdicts import spread
 
 CHANNELS, CLASSES = 8, 4
@@ -164,25 +162,11 @@ def _answers(ensemble: Any, inputs: Any) -> Any:
     return over_members(lambda one, x: jnp.argmax(jnp.sum(one(x), axis=1), axis=-1), ensemble, inputs, axis=1)
 
 
-class Traces(Callback):
-    """Keep one held-out sample's spikes and membranes of the first member, when the run ends.
-
-    Args:
-        inputs: trains ``[samples, members, steps, 8]``.
-    """
-
-    order = 80
-
-    def __init__(self, inputs: NDArray[Any]):
-        self.inputs = inputs[:64, 0]
-
-    def on_run_end(self, run_: Run, result: FitResult) -> None:
-        """Write them."""
-        if run_.folder is None or result.status is Status.PAUSED:
-            return
-        model = member(result.model if result.best_model is None else result.best_model, 0)
-        found = eqx.filter_jit(lambda model, x: run(model, x, record=True))(model, jnp.asarray(self.inputs))
-        write_traces(run_.folder, traces_of(self.inputs, found.spikes, found.voltages))
+def traces(ensemble: Any, inputs: NDArray[Any]) -> list[Trace]:
+    """What the first member does with the first of trains ``[samples, members, steps, 8]``; rates are those of 64."""
+    inputs = inputs[:64, 0]
+    found = eqx.filter_jit(lambda model, x: run(model, x, record=True))(member(ensemble, 0), jnp.asarray(inputs))
+    return traces_of(inputs, found.spikes, found.voltages)
 
 
 def experiment(config: Config) -> Experiment:
@@ -199,7 +183,7 @@ def experiment(config: Config) -> Experiment:
                 every=max(1, config.epochs // 10),
             ),
             Best("val_accuracy", "max"),
-            Traces(tested[0]),
+            KeepTraces(lambda ensemble: traces(ensemble, tested[0])),
         ],
     )
     return Experiment(

@@ -28,8 +28,14 @@ def check_labels(traces: Any, labels: Any) -> None:
 
 
 def smooth_one_hot(labels: Any, classes: int, smoothing: float, dtype: Any) -> Any:
-    """(1 - ε)·onehot + ε/classes; no class for labels out of range (Szegedy et al. 2016, section 7)."""
-    return (1.0 - smoothing) * jax.nn.one_hot(labels, classes, dtype=dtype) + smoothing / classes
+    """(1 - ε)·onehot + ε/classes (Szegedy et al. 2016, section 7); NaN for labels out of range.
+
+    A label is not known before the program runs. NaN makes the trainer stop and say that the loss is not finite, where
+    a target of zeros would train on.
+    """
+    target = (1.0 - smoothing) * jax.nn.one_hot(labels, classes, dtype=dtype) + smoothing / classes
+    known = (labels >= 0) & (labels < classes)
+    return jnp.where(known[..., None], target, jnp.nan)
 
 
 def check_fraction(name: str, value: Any) -> None:
