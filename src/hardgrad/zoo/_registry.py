@@ -145,6 +145,15 @@ _ENTRIES = (
         module="hardgrad.zoo.classification_rsnn",
     ),
     Entry(
+        name="digits-lif",
+        summary="Real digits as spikes: surrogate, e-prop, conversion, hybrid side by side",
+        application="spiking",
+        method="surrogate gradient",
+        architecture="recurrent LIF",
+        order="1",
+        module="hardgrad.zoo.digits_lif",
+    ),
+    Entry(
         name="language-s5",
         summary="The next character: does a state-space model beat the best n-gram?",
         application="spiking",
@@ -152,6 +161,15 @@ _ENTRIES = (
         architecture="S5",
         order="1",
         module="hardgrad.zoo.language_s5",
+    ),
+    Entry(
+        name="hybrid-study",
+        summary="When do samples of the true loss help a surrogate gradient, at equal cost?",
+        application="spiking",
+        method="hybrid, blocks, guided",
+        architecture="LIF",
+        order="0+1",
+        module="hardgrad.zoo.hybrid_study",
     ),
 )
 
