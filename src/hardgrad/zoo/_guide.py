@@ -29,7 +29,6 @@ class Basis(enum.Enum):
     """What a verdict rests on."""
 
     RECIPE = "recipe"
-    STUDY = "study"
     PUBLISHED = "published"
     REASONED = "reasoned"
 
@@ -41,10 +40,6 @@ class Basis(enum.Enum):
 
 _MEANING = {
     Basis.RECIPE: "the recipe named beside it, or a test of that recipe, shows it",
-    Basis.STUDY: (
-        "a study made for this guide: final hard-spike loss on fresh data, mean ± standard deviation over 12 seeds,"
-        " every method with the same 5,700 forward evaluations, a gradient counted as 3; in plain JAX, before hardgrad"
-    ),
     Basis.PUBLISHED: "what the published system of spiking methods says of it; not measured again here",
     Basis.REASONED: "follows from how it works; nobody has measured it here",
 }
