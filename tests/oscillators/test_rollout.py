@@ -73,13 +73,14 @@ def test_methods_agree_with_the_loop_and_each_other(case: dict[str, Any]) -> Non
 @pytest.mark.usefixtures("x64")
 def test_gradients_against_finite_differences(method: str) -> None:
     case = {"saturation": Saturation("knee", 0.6, 0.7), "substeps": 2, "interpolation": "linear", "hop": 2}
-    run = lambda *arrays: rollout(EXPONENTS, *arrays, method=method, **case)
+    run = jax.jit(lambda *arrays: rollout(EXPONENTS, *arrays, method=method, **case))
     check_grads(run, draw(EXPONENTS, 4), order=1, modes=("rev",), atol=1e-6, rtol=1e-6, eps=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
 def test_the_reference_works_in_forward_mode() -> None:
-    check_grads(lambda *a: rollout(EXPONENTS, *a, method="scan"), draw(EXPONENTS, 5), order=1, modes=("fwd",), eps=1e-6)
+    run = jax.jit(lambda *a: rollout(EXPONENTS, *a, method="scan"))
+    check_grads(run, draw(EXPONENTS, 5), order=1, modes=("fwd",), eps=1e-6)
 
 
 @pytest.mark.parametrize("method", ["scan", *METHODS])

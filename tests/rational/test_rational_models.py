@@ -104,18 +104,20 @@ def test_pole_logit() -> None:
 
 def test_five_seeds_at_once() -> None:
     keys = jax.random.split(KEY, 5)
-    models = eqx.filter_vmap(lambda key: ProjectiveMLP(2, hidden=(8, 8), key=key))(keys)
+    models = eqx.filter_jit(eqx.filter_vmap(lambda key: ProjectiveMLP(2, hidden=(8,), key=key)))(keys)
     P, _ = eqx.filter_jit(eqx.filter_vmap(lambda model, x: model(x), in_axes=(eqx.if_array(0), None)))(models, X)
-    alone = call(ProjectiveMLP(2, hidden=(8, 8), key=keys[3]), X)
+    alone = call(ProjectiveMLP(2, hidden=(8,), key=keys[3]), X)
     np.testing.assert_allclose(P[3], alone[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
 def test_dtypes() -> None:
     def dtypes(**dtype: Any) -> Any:
-        model = RationalMLP(2, 1, hidden=(4,), pole_logit=True, key=KEY, **dtype)
-        outputs, logit = jax.eval_shape(lambda m, x: m.with_pole_logit(x), model, np.zeros((3, 2)))
-        assert call(ProjectiveMLP(2, hidden=(4,), key=KEY, **dtype), np.zeros((3, 2)))[0].dtype == logit.dtype
+        x = np.zeros((3, 2))
+        model = jax.eval_shape(lambda key: RationalMLP(2, 1, hidden=(4,), pole_logit=True, key=key, **dtype), KEY)
+        outputs, logit = jax.eval_shape(lambda m, x: m.with_pole_logit(x), model, x)
+        plain = jax.eval_shape(lambda key, x: ProjectiveMLP(2, hidden=(4,), key=key, **dtype)(x), KEY, x)
+        assert plain[0].dtype == logit.dtype
         return {part.dtype for part in (*outputs, logit, *jax.tree.leaves(model))}
 
     assert dtypes() == {np.dtype("float64")}

@@ -1,6 +1,6 @@
 """A search of a least-squares problem, small enough for any test, and a program of its own to be killed.
 
-python searching.py ENGINE FOLDER SECONDS-AN-EPOCH [resume]
+python searching.py ENGINE FOLDER SECONDS-AN-EPOCH
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from hardgrad.training.callbacks import Best, Callback, Evaluate
 
 EPOCHS, WIDTH = 12, 4
 ENGINES: dict[str, Any] = {"vmap": Together, "turn": InTurn}
+ADAM = controlled(optax.adam, control("rate"))  # told by identity: another would compile another program
 
 
 def rows() -> tuple[Any, Any]:
@@ -60,7 +61,7 @@ class Slow(Callback):
 def trainer(rate: float = 0.05, callbacks: Any = ()) -> Trainer:
     """A new one, as each candidate needs it."""
     return Trainer(
-        GradientMethod(Autodiff(), controlled(optax.adam, control("rate"))),
+        GradientMethod(Autodiff(), ADAM),
         plan=Plan(rate=lambda p: rate / (1.0 + 0.1 * p.epoch)),
         callbacks=[Evaluate(scores, ["mean", "worst"]), Best("val_mean", "min"), *callbacks],
     )
@@ -82,10 +83,9 @@ def look(engine: Any, run: pathlib.Path, **given: Any) -> SearchResult:
 
 
 if __name__ == "__main__":
-    name, folder, pause, *more = sys.argv[1:]
+    name, folder, pause = sys.argv[1:]
     look(
         ENGINES[name](lambda candidate, **place: train(candidate, seconds=float(pause), **place)),
         pathlib.Path(folder),
-        resume=bool(more),
         say=print,
     )

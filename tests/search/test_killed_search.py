@@ -23,15 +23,16 @@ def epochs(path, number):
     return telemetry.read_bytes().count(b'"epoch_end"') if telemetry.exists() else 0
 
 
-def run(*arguments):
-    subprocess.run([sys.executable, str(PROGRAM), *arguments], check=True, stdout=subprocess.DEVNULL)
+def finish(engine, path, **given):
+    """The search without pauses, in this process."""
+    searching.look(searching.ENGINES[engine](searching.train), path, **given)
 
 
 @pytest.fixture(scope="module", params=["vmap", "turn"])
 def straight(request, tmp_path_factory):
     """Engine and folder of a search that was never stopped."""
     path = tmp_path_factory.mktemp("straight") / "search"
-    run(request.param, str(path), "0")
+    finish(request.param, path)
     return request.param, path
 
 
@@ -50,7 +51,7 @@ def test_killed_half_way(tmp_path, straight, seconds):
     assert not (path / "winner.json").exists()
     states = {row["status"] for row in table(path)}
     assert ("culled" in states) == (seconds == "last")
-    run(engine, str(path), "0", "resume")
+    finish(engine, path, resume=True)
     assert SearchFolder(path).read_winner()["score"] == SearchFolder(expected).read_winner()["score"]
     assert table(path) == table(expected)
     for number in range(4):

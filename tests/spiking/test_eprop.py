@@ -309,6 +309,7 @@ def test_one_silent_step_and_several_models_at_once() -> None:
     """A batch of one, one step; and `vmap` over models gives each its own gradient."""
     objective = EProp(readout="steps")
 
+    @eqx.filter_jit
     def slope(model: Any, *batch: Any) -> Any:
         return eqx.filter_grad(lambda m: objective(m, batch, {}, jax.random.key(0))[0])(model)
 
@@ -320,7 +321,7 @@ def test_one_silent_step_and_several_models_at_once() -> None:
     batch = jnp.asarray(spikes_in(), "float32"), jnp.asarray(LABELS, "int32")
     models = [model, eqx.tree_at(lambda m: m.layers[0].weight, model, replace_fn=lambda w: 1.5 * w)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *models)
-    together = eqx.filter_vmap(lambda m: slope(m, *batch))(stacked)
+    together = eqx.filter_jit(eqx.filter_vmap(lambda m: slope(m, *batch)))(stacked)
     for place, one in enumerate(models):
         assert_same(jax.tree.map(lambda x, place=place: x[place], together), slope(one, *batch), 1e-5)
 

@@ -23,6 +23,8 @@ from hardgrad.spiking import (
     run,
 )
 
+compiled = eqx.filter_jit(run)  # eager, each operation would be a program of its own
+
 KEYS = jax.random.split(jax.random.key(0), 8)
 BATCH, TIME, WIDTH = 3, 10, 5
 
@@ -96,8 +98,8 @@ def test_every_form_gives_the_outputs_and_gradients_of_steps_in_turn(x64):
 @pytest.mark.parametrize(("method", "segment"), [("scan", 4), ("layers", None)])
 def test_what_is_recorded_is_what_happened(x64, method, segment):
     network, inputs = mixed(), spikes(BATCH, TIME, WIDTH)
-    found = eqx.filter_jit(run)(network, inputs, record=True, count=True, method=method, segment=segment)
-    _, state = by_steps(network, inputs)
+    found = compiled(network, inputs, record=True, count=True, method=method, segment=segment)
+    _, state = eqx.filter_jit(by_steps)(network, inputs)
     assert_trees(found.state, state)
     lif, recurrent, adaptive, current, readout = found.spikes
     assert readout is None
@@ -107,15 +109,16 @@ def test_what_is_recorded_is_what_happened(x64, method, segment):
     np.testing.assert_array_equal(current, found.voltages[3] > 1.0)
     np.testing.assert_array_equal(found.voltages[4], found.outputs)
     assert_trees(found.counts, tuple(s.sum(1) for s in (lif, recurrent, adaptive, current)), 0)
-    assert run(network, inputs).spikes == run(network, inputs).counts == ()
+    plain = run(network, inputs)
+    assert plain.spikes == plain.counts == ()
 
 
 @pytest.mark.parametrize("method", ["scan", "layers"])
 def test_a_run_in_two_parts_is_the_whole_run(x64, method):
     network, inputs = small(), spikes(BATCH, TIME, WIDTH)
-    whole = run(network, inputs, method=method)
-    first = run(network, inputs[:, :4], method=method)
-    second = run(network, inputs[:, 4:], state=first.state, method=method)
+    whole = compiled(network, inputs, method=method)
+    first = compiled(network, inputs[:, :4], method=method)
+    second = compiled(network, inputs[:, 4:], state=first.state, method=method)
     assert_trees(jnp.concatenate([first.outputs, second.outputs], axis=1), whole.outputs)
     assert_trees(second.state, whole.state)
 
@@ -158,18 +161,19 @@ def test_packed_inputs_run_as_the_spikes_they_hold(settings):
     network, inputs = small(), spikes(BATCH, TIME, WIDTH)
     bits = pack_bits(inputs)
     assert bits.shape == (BATCH, 2, WIDTH)
-    found = run(network, bits, steps=TIME, **settings)
-    expected = run(network, inputs)
+    found = compiled(network, bits, steps=TIME, **settings)
+    expected = compiled(network, inputs)
     np.testing.assert_allclose(found.outputs, expected.outputs, rtol=0, atol=1e-6)
-    found = run(network, inputs.astype(bool), **settings)
+    found = compiled(network, inputs.astype(bool), **settings)
     np.testing.assert_allclose(found.outputs, expected.outputs, rtol=0, atol=1e-6)
 
 
 def test_seeds_run_side_by_side(x64):
     make = lambda key: Network([eqx.nn.Linear(WIDTH, 4, key=key), LIF(4, key=key, threshold=0.3), LeakyIntegrator(4)])
     keys, inputs = jax.random.split(KEYS[0], 3), spikes(BATCH, TIME, WIDTH)
-    together = eqx.filter_vmap(lambda key: run(make(key), inputs, segment=4).outputs)(keys)
-    assert_trees(together, jnp.stack([run(make(key), inputs).outputs for key in keys]))
+    together = jax.jit(jax.vmap(lambda key: run(make(key), inputs, segment=4).outputs))(keys)
+    alone = jax.jit(lambda key: run(make(key), inputs).outputs)
+    assert_trees(together, jnp.stack([alone(key) for key in keys]))
 
 
 @pytest.mark.parametrize("method", ["scan", "layers"])
@@ -178,13 +182,13 @@ def test_convolutions_and_cells_with_their_shape(x64, method):
         [eqx.nn.Conv2d(2, 3, 3, key=KEYS[0]), IF((3, 4, 4), threshold=0.2), eqx.nn.AvgPool2d(2, 2), jnp.ravel, IF(12)]
     )
     inputs = spikes(BATCH, TIME, 2, 6, 6)
-    assert_trees(run(network, inputs, method=method).outputs, by_steps(network, inputs)[0])
+    assert_trees(compiled(network, inputs, method=method).outputs, eqx.filter_jit(by_steps)(network, inputs)[0])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, WIDTH), (BATCH, 1, WIDTH)])
 def test_one_sample_or_one_step_is_no_exception(shape):
     for method in ("scan", "layers"):
-        found = run(small(), jnp.ones(shape), method=method, record=True, segment=5, truncate=2)
+        found = compiled(small(), jnp.ones(shape), method=method, record=True, segment=5, truncate=2)
         assert found.outputs.shape == (*shape[:2], 2)
         assert found.spikes[0][:, 0].sum() == 0  # a spike takes a step to come
 
@@ -198,7 +202,7 @@ def test_integer_inputs_reach_a_layer_that_takes_them():
 
 def test_half_precision_runs_in_half_precision():
     network = jax.tree.map(lambda x: x.astype(jnp.bfloat16) if eqx.is_inexact_array(x) else x, small())
-    found = run(network, spikes(BATCH, 300, WIDTH).astype(jnp.bfloat16), count=True)
+    found = compiled(network, spikes(BATCH, 300, WIDTH).astype(jnp.bfloat16), count=True)
     assert found.outputs.dtype == jnp.bfloat16
     assert found.counts[0].dtype == jnp.float32  # which bfloat16 could not count beyond 256
 
@@ -236,11 +240,11 @@ class Running(eqx.Module):
 def test_sequence_layers_run_in_parallel_or_step_by_step():
     inputs = spikes(BATCH, TIME, WIDTH)
     network = Network([S5(WIDTH, 4, key=KEYS[0]), eqx.nn.Linear(WIDTH, WIDTH, key=KEYS[1]), jax.nn.gelu])
-    parallel, stepwise = run(network, inputs), run(network, inputs, method="scan")
+    parallel, stepwise = compiled(network, inputs), compiled(network, inputs, method="scan")
     assert_trees(parallel.outputs, stepwise.outputs, 1e-5)
     assert_trees(parallel.state, stepwise.state, 1e-5)
-    part = run(network, inputs[:, :5], segment=2)
-    rest = run(network, inputs[:, 5:], state=part.state, method="layers")
+    part = compiled(network, inputs[:, :5], segment=2)
+    rest = compiled(network, inputs[:, 5:], state=part.state, method="layers")
     assert_trees(rest.outputs, parallel.outputs[:, 5:], 1e-5)
 
 

@@ -94,7 +94,7 @@ def test_silence_is_told_apart():
     np.testing.assert_array_equal(spikes_to_phasor(spikes)[0, 1], [0.0, 0.0])
     opposite = jnp.zeros((1, 4, 1)).at[0, jnp.array([0, 2]), 0].set(1.0)  # no direction
     assert float(spikes_to_phase(opposite, silent=9.0)[0, 0]) == 9.0
-    slopes = jax.grad(lambda spikes: spikes_to_phasor(spikes).sum())(jnp.zeros((1, 4, 2)))
+    slopes = jax.jit(jax.grad(lambda spikes: spikes_to_phasor(spikes).sum()))(jnp.zeros((1, 4, 2)))
     assert bool(jnp.isfinite(slopes).all())
 
 
@@ -143,7 +143,7 @@ def test_activation_keeps_the_phase(x64):
     assert (np.asarray(PhasorActivation()(jnp.zeros((3, 2)))) == 0).all()
     slopes = jax.grad(lambda z: PhasorActivation()(z).sum())(jnp.zeros((3, 2)))
     assert bool(jnp.isfinite(slopes).all())
-    check_grads(lambda z: PhasorActivation()(jnp.asarray(z)), (as_pairs(z),), order=1)
+    check_grads(jax.jit(lambda z: PhasorActivation()(jnp.asarray(z))), (as_pairs(z),), order=1)
 
 
 def test_a_perceptron_by_hand_and_its_gradient(x64):
@@ -154,8 +154,9 @@ def test_a_perceptron_by_hand_and_its_gradient(x64):
         z = z @ (np.asarray(layer.weight[0]) + 1j * np.asarray(layer.weight[1]))
         z = z / np.abs(z)
     re, im = np.asarray(model.readout.linear.weight)
-    np.testing.assert_allclose(model(jnp.asarray(x)), (z @ (re + 1j * im)).real, atol=1e-10)
-    check_grads(lambda x: model(jnp.asarray(x)), (jnp.asarray(x),), order=1)
+    compiled = jax.jit(lambda x: model(jnp.asarray(x)))
+    np.testing.assert_allclose(compiled(x), (z @ (re + 1j * im)).real, atol=1e-10)
+    check_grads(compiled, (jnp.asarray(x),), order=1)
 
 
 def test_a_perceptron_learns_exclusive_or():
@@ -179,10 +180,15 @@ def test_a_spiking_layer_is_the_layer_on_rounded_phases():
     steps = 32
     linear = PhasorLinear(3, 5, key=jax.random.key(0))
     phases = jax.random.uniform(jax.random.key(1), (4, 3), minval=-math.pi, maxval=math.pi)
-    spikes = phase_to_spikes(phases, steps)
-    out = SpikingPhasor(linear, steps)(spikes)
-    expected = phase_of(linear(phase_to_phasor(spikes_to_phase(spikes))))
-    assert angle_between(spikes_to_phase(out), expected).max() <= math.pi / steps + 1e-5
+
+    @jax.jit
+    def both(phases):
+        spikes = phase_to_spikes(phases, steps)
+        out = SpikingPhasor(linear, steps)(spikes)
+        return out, spikes_to_phase(out), phase_of(linear(phase_to_phasor(spikes_to_phase(spikes))))
+
+    out, found, expected = both(phases)
+    assert angle_between(found, expected).max() <= math.pi / steps + 1e-5
     np.testing.assert_array_equal(out.sum(axis=1), 1.0)
 
 
@@ -194,11 +200,13 @@ def test_a_spiking_layer_without_input_is_silent():
 def test_more_steps_bring_the_spiking_layer_to_the_phasor_layer():
     linear = PhasorLinear(16, 8, key=jax.random.key(0))
     phases = jax.random.uniform(jax.random.key(1), (20, 16), minval=-math.pi, maxval=math.pi)
-    exact = phase_of(linear(phase_to_phasor(phases)))
-    errors = [
-        float(np.mean(angle_between(spikes_to_phase(SpikingPhasor(linear, t)(phase_to_spikes(phases, t))), exact)))
-        for t in (8, 32, 128)
-    ]
+    exact = jax.jit(lambda phases: phase_of(linear(phase_to_phasor(phases))))(phases)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def spiking(phases, steps):
+        return spikes_to_phase(SpikingPhasor(linear, steps)(phase_to_spikes(phases, steps)))
+
+    errors = [float(np.mean(angle_between(spiking(phases, steps), exact))) for steps in (8, 32, 128)]
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
