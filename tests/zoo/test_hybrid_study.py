@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from hardgrad import Autodiff, GradientMethod, zoo
-from hardgrad.core import Loss, UsageError, control
+from hardgrad.core import Loss, UsageError, control, named_key
 from hardgrad.estimators import Blocks, Every, Hybrid
 from hardgrad.spiking import SuperSpike, Triangular
 from hardgrad.training import RunFolder, controlled
@@ -46,9 +46,11 @@ def test_every_arm_pays_what_its_contract_says(task):
             assert arm.period == turns.n
             assert arm.cost == turns.n * whole - (turns.n - 1) * _cost(turns.contract)
         assert arm.steps(BUDGET) * arm.cost == BUDGET * arm.period
-        chosen = CHOSEN[task.__name__.lower()][name]
-        assert len(chosen) == len(study.TASKS[task.__name__.lower()][1])
-        assert all(value in entry.grid[what] for level in chosen for what, value in zip(entry.grid, level, strict=True))
+        chosen, levels = CHOSEN[task.__name__.lower()][name], study.TASKS[task.__name__.lower()][1]
+        assert len(chosen) == (3 if name == "hybrid" else 1)
+        for row in chosen:
+            assert len(row) == len(levels)
+            assert all(v in entry.grid[what] for level in row for what, v in zip(entry.grid, level, strict=True))
 
 
 def _loss(objective, batch, rest):
@@ -92,12 +94,30 @@ def test_a_member_of_a_race_is_trained_as_if_alone():
     params, memory = start["only"][1], optimizer.init(start["only"][1])
     for key in jax.random.split(jax.random.key(2), 2):
         for inner in jax.random.split(jax.random.fold_in(key, 8), 3):
-            samples = zoo._race.named_key(inner, "samples")
+            samples = named_key(inner, "samples")
             gradient = jax.grad(lambda p, k=samples: objective(p, 1.0, {}, k)[0])(params)
             with jax.numpy_dtype_promotion("standard"):
                 updates, memory = optimizer.update(gradient, memory)
             params = params + updates
     np.testing.assert_allclose(together["only"][1], params, rtol=1e-5)
+
+
+def test_arms_see_the_same_samples_as_far_as_their_steps_go():
+    def objective(model, level, controls, key):
+        return jnp.sum(model) * jax.random.normal(key, ()), {}
+
+    method = GradientMethod(Autodiff(), controlled(optax.sgd, control("learning_rate")))
+    arms = {"long": Arm("long", method, objective, cost=20), "short": Arm("short", method, objective, cost=60)}
+    race = Race(arms, budget=60, rounds=1)
+    told = {"level": jnp.zeros((1, 1)), "seed": jnp.zeros((1, 1), int), "settings": {"learning_rate": jnp.ones((1, 1))}}
+    loss = _loss(RaceObjective(dict.fromkeys(arms, objective)), dict.fromkeys(arms, told), dict.fromkeys(arms))
+    start = dict.fromkeys(arms, jnp.zeros((1, 1)))
+    state = race.init(start, key=jax.random.key(0))
+    after, _, _ = jax.jit(lambda p, s: race.update(loss, p, s, controls={}, key=jax.random.key(0)))(start, state)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), 0), 3)
+    slopes = np.array([jax.random.normal(named_key(key, "samples"), ()) for key in keys])
+    np.testing.assert_allclose(after["short"][0, 0], -slopes[0], rtol=1e-6)
+    np.testing.assert_allclose(after["long"][0, 0], -slopes @ [1.0, 0.75, 0.25], rtol=1e-6)  # a cosine over three
 
 
 def test_a_step_that_is_not_finite_is_held_by_its_member_alone():
@@ -184,6 +204,16 @@ def test_the_modelled_plant_is_the_true_one_at_level_0():
     windy, modelled_again = both(1.0)
     assert modelled_again == modelled
     assert windy != true
+
+
+def test_the_told_plant_is_the_true_one_with_a_gradient_through_its_dead_zone():
+    task = Plant(3, 8)
+    model, key = task.build(jax.random.key(0), 0.0), jax.random.key(1)
+    value = lambda objective: eqx.filter_jit(eqx.filter_value_and_grad(lambda m: objective(m, 50.0, {}, key)[0]))(model)
+    (true, stuck), (told, moved) = value(task), value(task.told)
+    np.testing.assert_allclose(told, true, rtol=1e-6)
+    assert not np.any(stuck.layers[2].weight)
+    assert np.any(moved.layers[2].bias)
 
 
 def test_the_comparison_is_a_paired_exact_test():

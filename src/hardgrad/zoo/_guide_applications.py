@@ -54,7 +54,7 @@ APPLICATIONS = (
         ),
         mixed=Cell(
             _NICHE,
-            "wins where units are silent, .487 against 1.099, by turns with Every; no help where none is",
+            "saves units that a surrogate without tails leaves silent, .487 for 1.099; no help elsewhere",
             _RECIPE,
             "Hybrid",
             ("hybrid-study", "digits-lif"),

@@ -58,7 +58,7 @@ DERIVATIVES = (
         ),
         mixed=Cell(
             _NICHE,
-            "as insurance, by turns with Every: .0002 dearer as a rule, .487 and not 1.099 where units are silent",
+            "saves silent units of a surrogate without tails, .487 for 1.099; elsewhere level, or up to 20 % worse",
             _RECIPE,
             "Hybrid",
             ("hybrid-study",),
@@ -108,14 +108,14 @@ DERIVATIVES = (
             ("hybrid-study",),
         ),
         one=Cell(
-            _GOOD,
-            "where it can be stood in for: tails for silent units, .487; delays interpolated, .61 ± .04",
+            _FIRST,
+            "where something can stand in for it: tails cure silent units, .487; delays interpolated, .61 ± .04",
             _RECIPE,
             "SuperSpike",
             ("hybrid-study",),
         ),
         mixed=Cell(
-            _FIRST,
+            _GOOD,
             "where it cannot: silent units .487, the gradient alone 1.099; rounded delays by block gained nothing",
             _RECIPE,
             "Hybrid",

@@ -15,16 +15,20 @@ from ._verdicts import spread
 
 _COLOURS = {
     "surrogate": INK,
+    "few": INK,
     "es": SOFT,
     "hybrid": BLUE,
     "turns": SKY,
     "raw": "#0a9396",
     "guided": "#aa4499",
+    "calibrated": "#aa4499",
     "tails": VERMILLION,
     "interpolated": VERMILLION,
     "told": VERMILLION,
     "blocks": "#009e73",
 }
+_DASHES = {"few": ":", "calibrated": ":"}
+_OF_FRACTION = {0.1: ":", 1.0: "--"}
 _SIGNIFICANT = 0.01
 
 
@@ -66,7 +70,7 @@ def study_lines(
         f"{head['task']}: true loss, {len(seeds)} seeds, {spent} evaluations an arm, held-out samples",
         "mean ± sd by level; + better, - worse than the surrogate at p < 0.01 (Wilcoxon)",
         "",
-        f"{'':<26}" + "".join(f"{level:>7g}      " for level in levels).rstrip(),
+        f"{'':<22}" + "".join(f"{level:>7g}       " for level in levels).rstrip(),
     ]
     for label, row in table.items():
         cells = []
@@ -75,8 +79,8 @@ def study_lines(
             if label in against:
                 mean, p = against[label][i]
                 mark = " " if not p < _SIGNIFICANT else "+" if mean < 0 else "-"
-            cells.append(f"{_number(np.mean(losses)):>6}±{_short(spread(losses.tolist()))}{mark}")
-        lines.append(f"{label:<26}" + "".join(cells).rstrip())
+            cells.append(f"{_number(np.mean(losses)):>7}±{_short(spread(losses.tolist()))}{mark}".ljust(14))
+        lines.append(f"{label:<22}" + "".join(cells).rstrip())
     lines += ["", *_verdict(table, head, against)]
     kept = {
         "against_surrogate": {
@@ -142,21 +146,20 @@ def _number(value: Any) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0") if value < 0.99995 else f"{value:.3f}"
+    return f"{value:.4f}".removeprefix("0") if value < 0.99995 else f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def figures(folder: RunFolder) -> Mapping[str, Any]:
-    """True loss over the dial, and over evaluations at its far end."""
+    """True loss over the dial."""
     result = folder.read_json(folder.result_path)
     rows, levels = result.get("rows"), result.get("levels")
     if not rows or "against_surrogate" not in result:
         return {}
-    shown = {label: row for label, row in rows.items() if row["arm"] in _COLOURS}
     figure = new_figure(7.5, 3.6)
     axis = figure.subplots()
-    for index, (label, row) in enumerate(shown.items()):
+    for index, (label, row) in enumerate(rows.items()):
         losses = np.asarray([[np.nan if x is None else x for x in level] for level in row["loss"]], np.float64)
-        place = np.arange(len(levels)) + 0.04 * (index - len(shown) / 2)
+        place = np.arange(len(levels)) + 0.04 * (index - len(rows) / 2)
         axis.errorbar(
             place,
             losses.mean(axis=1),
@@ -166,11 +169,14 @@ def figures(folder: RunFolder) -> Mapping[str, Any]:
             lw=1.2,
             elinewidth=0.8,
             color=_COLOURS[row["arm"]],
-            ls="-" if row["arm"] != "hybrid" or row["settings"]["fraction"][0] == 0.3 else ":",
+            ls=_OF_FRACTION.get(row["settings"]["fraction"][0], "-")
+            if row["arm"] == "hybrid"
+            else _DASHES.get(row["arm"], "-"),
             label=label,
         )
     axis.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
     axis.set_xlabel("dial: the surrogate serves on the left, and fails on the right")
+    axis.set_yscale("log")
     axis.set_ylabel("true loss")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

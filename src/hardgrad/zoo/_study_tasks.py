@@ -224,13 +224,19 @@ class Plant(Task):
         """The loss by the differentiable plant."""
         return self.loss(model, jnp.zeros_like(level), self.minibatch(key)), {}
 
-    def loss(self, model: Any, level: Any, samples: Any) -> Float[Array, ""]:
+    def told(self, model: Any, level: Any, controls: Controls, key: Key[Array, ""]) -> tuple[Array, Metrics]:
+        """The true loss, with the gradient of the true plant; that of the dead zone goes straight through."""
+        return self.loss(model, level, self.minibatch(key), straight_through=True), {}
+
+    def loss(self, model: Any, level: Any, samples: Any, straight_through: bool = False) -> Float[Array, ""]:
         """Mean over starts of Σ x²."""
 
         def step(carried: Any, _: None) -> Any:
             memory, x, v = carried
             memory, force = model.step(memory, jnp.stack([x, v], axis=-1))
             push = jnp.sign(force[:, 0]) * jnp.maximum(jnp.abs(force[:, 0]) - level, 0.0)
+            if straight_through:
+                push = force[:, 0] + jax.lax.stop_gradient(push - force[:, 0])
             v = v + 0.1 * (push + 2.0 * level - 0.5 * level * jnp.sign(v))
             x = x + 0.1 * v
             return (memory, x, v), jnp.square(x)
