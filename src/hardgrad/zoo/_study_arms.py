@@ -107,8 +107,8 @@ def _common(build: Callable[[Any, float], Any], true: Any, modelled: Any = None)
 
 
 def _faster(entry: Entry) -> Entry:
-    """With a higher rate in its grid, too: the controller's best lies at 0.1 or above."""
-    return dataclasses.replace(entry, grid={**entry.grid, "learning_rate": (*entry.grid["learning_rate"], 0.3)})
+    """With higher rates in its grid: a controller of 42 parameters wants some."""
+    return dataclasses.replace(entry, grid={**entry.grid, "learning_rate": (0.1, 0.3, 1.0)})
 
 
 def _arm(label: str, estimator: AbstractEstimator, objective: Any, cost: int, period: int = 1) -> Arm:
