@@ -29,12 +29,12 @@ class Sizes:
     """What is measured; a quick run shows that the programs work, its figures mean nothing."""
 
     shapes: tuple[tuple[int, int], ...] = ((128, 32), (128, 256), (256, 32), (256, 256))  # time, batch
-    repeats: int = 12
-    torch_repeats: int = 3
+    rounds: int = 6
+    repeats: int = 4
     pairs: int = 256
 
 
-QUICK = Sizes(((8, 4), (8, 8)), 1, 1, 4)
+QUICK = Sizes(((8, 4), (8, 8)), rounds=1, repeats=1, pairs=4)
 
 
 def parameters(seed: int = 0, *, bias: bool = True) -> dict[str, Any]:

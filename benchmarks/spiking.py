@@ -4,7 +4,8 @@
 
 LIF 128→64→64→20, a leaky readout, cross-entropy of its sum over time, Adam, float32. Before anything is timed, losses
 and gradients are compared on a small batch: with the floor's and Spyx's as they are, with snnTorch's and SpikingJelly's
-where biases are 0 and our settings are theirs (`_torch_spiking.py`). Times are the least of several runs. Tables:
+where biases are 0 and our settings are theirs (`_torch_spiking.py`). Times are the least of several runs,
+taken in turns. Tables:
 
 * step     one training step, metrics of activity included in ours; PyTorch on one core or on all, whichever is faster;
            what ours allocate besides arguments and results, by XLA's account, and seconds to trace and compile
@@ -14,11 +15,14 @@ where biases are 0 and our settings are theirs (`_torch_spiking.py`). Times are 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import functools
 import math
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -58,14 +62,30 @@ FLOOR = "BLAS + C floor, one thread"
 FORMS: dict[str, dict[str, Any]] = {"hardgrad, scan": {"method": "scan"}, "hardgrad, layers": {"method": "layers"}}
 
 
-def best(step: Callable[[], Any], repeats: int) -> float:
-    """Milliseconds, the least of several runs after two that do not count."""
-    times = []
-    for _ in range(repeats + 2):
-        begin = time.perf_counter()
-        jax.block_until_ready(step())
-        times.append(time.perf_counter() - begin)
-    return 1e3 * min(times[2:])
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """What is timed, how often a round, and within what."""
+
+    step: Callable[[], Any]
+    repeats: int
+    within: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+
+
+def best(turns: dict[str, Turn], rounds: int) -> dict[str, float]:
+    """Milliseconds of each, the least of all runs; in each round all have their turn, as the cores are shared.
+
+    A turn begins with one run that does not count.
+    """
+    least = dict.fromkeys(turns, math.inf)
+    for _ in range(rounds):
+        for name, turn in turns.items():
+            with turn.within():
+                jax.block_until_ready(turn.step())
+                for _ in range(turn.repeats):
+                    begin = time.perf_counter()
+                    jax.block_until_ready(turn.step())
+                    least[name] = min(least[name], 1e3 * (time.perf_counter() - begin))
+    return least
 
 
 def floor_of(given: dict[str, Any], inputs: Any, labels: Any) -> Any:
@@ -117,14 +137,13 @@ def check(floor: bool) -> None:
                 close(gradient[which], array, f"{name} {which}")
 
 
-def torch_best(step: Callable[[], Any], repeats: int) -> float:
-    """On one core or on all, whichever is faster."""
-    found, threads = [], torch.get_num_threads()
-    for count in {1, threads}:
-        torch.set_num_threads(count)
-        found.append(best(step, repeats))
-    torch.set_num_threads(threads)
-    return min(found)
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """On so many of PyTorch's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
 
 
 def steps(time_steps: int, batch: int, sizes: Sizes, *, floor: bool) -> None:
@@ -132,11 +151,11 @@ def steps(time_steps: int, batch: int, sizes: Sizes, *, floor: bool) -> None:
     given, (inputs, labels) = parameters(), data(time_steps, batch)
     bits = np.asarray(pack_bits(inputs))
     segment = math.isqrt(time_steps)
-    rows: dict[str, float] = {}
+    turns: dict[str, Turn] = {}
     accounts: dict[str, tuple[float, float]] = {}
     if floor:
-        with threadpool_limits(1, "blas"):
-            rows[FLOOR] = best(floor_of(given, inputs, labels)[0].step, sizes.repeats)
+        one_thread = functools.partial(threadpool_limits, 1, "blas")
+        turns[FLOOR] = Turn(floor_of(given, inputs, labels)[0].step, sizes.repeats, one_thread)
     forms = {
         **{label: (inputs, settings) for label, settings in FORMS.items()},
         "hardgrad, scan, packed inputs": (bits, {"method": "scan", "steps": time_steps}),
@@ -144,12 +163,18 @@ def steps(time_steps: int, batch: int, sizes: Sizes, *, floor: bool) -> None:
     }
     for label, (x, settings) in forms.items():
         step, *accounts[label] = training_step(network(given), x, labels, **settings)
-        rows[label] = best(step, sizes.repeats)
+        turns[label] = Turn(step, sizes.repeats)
     if spyx is not None:
-        rows["Spyx"] = best(spyx.training_step(given, inputs, labels, 1.0, SMOOTHING, RATE)[0], sizes.repeats)
+        step = spyx.training_step(given, inputs, labels, 1.0, SMOOTHING, RATE)[0]
+        turns["Spyx"] = Turn(step, sizes.repeats)
+    threads = sorted({1, os.cpu_count() or 1}) if peers else []
     for name, make in (peers.libraries() if peers else {}).items():
         step = peers.training_step(make, given, inputs, target_of(labels), RATE)
-        rows[name] = torch_best(step, sizes.torch_repeats)
+        for count in threads:
+            turns[f"{name} {count}"] = Turn(step, 1, functools.partial(torch_threads, count))
+    rows = best(turns, sizes.rounds)
+    for name in peers.libraries() if peers else ():
+        rows[name] = min(rows.pop(f"{name} {count}") for count in threads)
     ours, least = rows["hardgrad, scan"], rows.get(FLOOR)
     heading = f"step, T {time_steps}, batch {batch}"
     print(f"\n{heading:<36}{'ms':>9}{'× floor':>9}{'÷ scan':>9}{'scratch MiB':>13}{'compile s':>11}")
@@ -189,7 +214,7 @@ def main() -> None:
     check(floor)
     for time_steps, batch in sizes.shapes:
         steps(time_steps, batch, sizes, floor=floor)
-    evaluations(sizes.pairs, min(sizes.repeats, 5))
+    evaluations(sizes.pairs, sizes.repeats)
     print(f"\n{load()} at the end; {time.perf_counter() - begin:.0f} s in all")
 
 

@@ -286,6 +286,7 @@ def test_a_stateless_layer_may_prepare_itself():
         (lambda: Network([3]), "layer 0 is 3: a layer is"),
         (lambda: Network([eqx.nn.BatchNorm(3, "batch", mode="batch")]), "layer 0, BatchNorm, keeps its state"),
         (lambda: run(small(), jnp.ones((2, 4, 3))), "layer 0, Linear, takes 5 features a sample"),
+        (lambda: run(small(), jnp.ones((2, 4))), "no axis of features"),
         (lambda: run(Network([IF(3)]), jnp.ones((2, 4, 5))), r"IF has units \(3,\) and takes \[batch, 3\]"),
         (lambda: run(Network([IF(3)]), jnp.ones(3)), r"inputs are \[batch, time, ...\]"),
         (lambda: run(Network([IF(3)]), jnp.ones((2, 0, 3))), r"got shape \(2, 0, 3\)"),

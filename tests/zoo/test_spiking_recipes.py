@@ -43,9 +43,29 @@ def test_the_best_linear_controller_beats_doing_nothing_by_far():
     config = control.Config(held_out=64)
     gains = control.best_linear(config, largest=20.0)
     start = jnp.asarray(control.starts(config, control.TEST))
-    x, force = control.episode(control.linear_controller(gains, 20.0), (), start, 20)
+    seen, force = control.episode(control.linear_controller(gains, 20.0), (), start, 20)
     assert np.abs(force).max() <= 20.0
-    assert float(np.mean(np.sum(np.square(x), axis=0))) < 0.03 * 16.0
+    assert float(np.mean(np.sum(np.square(seen[..., 0]), axis=0))) < 0.03 * 16.0
+
+
+def test_the_spikes_shown_are_those_of_the_episode():
+    config = control.Config(held_out=8, hidden=8, seed=1)
+    model = eqx.tree_at(lambda model: model.layers[0].weight, control.build(config), replace_fn=lambda w: 4 * w)
+    inputs, spikes = control.traces(config, model)
+    assert inputs.spikes.shape == (20, 2) and spikes.spikes.shape == spikes.voltages.shape == (20, 8)
+    np.testing.assert_array_equal(inputs.spikes[0], control.starts(config, control.TEST)[0])
+
+    first, cell, last, _ = model.layers
+    decay, leak = np.asarray(cell.decay), np.asarray(model.layers[3].decay)
+    (x, v), voltage, force, sent = inputs.spikes[0].astype(float), np.zeros(8), np.zeros(1), []
+    for _ in range(20):
+        sent.append((voltage > 1.0).astype(float))
+        voltage = decay * voltage + first.weight @ np.array([x, v]) + first.bias - sent[-1]
+        force = leak * force + last.weight @ sent[-1] + last.bias
+        v = v + 0.1 * force[0]
+        x = x + 0.1 * v
+    assert 0 < np.sum(sent) < 20 * 8
+    np.testing.assert_array_equal(spikes.spikes, sent)
 
 
 @pytest.mark.parametrize("strategy", ["snes", "cma_es"])
@@ -53,7 +73,11 @@ def test_every_strategy_runs(strategy, tmp_path):
     config = control.Config(**{**control.RECIPE.smoke, "strategy": strategy})
     done = zoo.launch("control-lif-es", config, run=tmp_path / "run")
     assert done.result["cost"]["linear"] < done.result["cost"]["nothing"]
-    assert set(control.figures(RunFolder(tmp_path / "run"))) == {"Held-out starts"}
+    assert list(control.figures(RunFolder(tmp_path / "run")))[:3] == [
+        "Held-out starts",
+        "Spikes of one sample",
+        "Membranes of a few units",
+    ]
 
 
 def test_counting_is_the_best_answer_of_all():

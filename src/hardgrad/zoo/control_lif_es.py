@@ -26,12 +26,14 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from ..core import Controls, Metrics
-from ..spiking import LIF, HardThreshold, LeakyIntegrator, Network
+from ..spiking import LIF, HardThreshold, LeakyIntegrator, Network, run
 from ..training import CMAES, SNES, EvolutionMethod, FitResult, InMemory, OpenES, RunFolder, Trainer
 from ..training.callbacks import Best, Evaluate
 from ._config import check_range
 from ._figures import BLUE, SOFT, new_figure
 from ._recipe import Conclusion, Experiment, Recipe
+from ._spiking_report import run_figures
+from ._spiking_traces import KeepTraces, Trace, traces_of
 
 DT = 0.1
 """seconds a step"""
@@ -110,8 +112,8 @@ def build(config: Config) -> Network:
 
 def episode(
     controller: Any, memory: Any, start: Float[Array, "batch 2"], horizon: int
-) -> tuple[Float[Array, "steps batch"], Float[Array, "steps batch"]]:
-    """Positions after each step, and forces: v ← v + dt·f, then x ← x + dt·v.
+) -> tuple[Float[Array, "steps batch 2"], Float[Array, "steps batch"]]:
+    """Position and velocity after each step, and forces: v ← v + dt·f, then x ← x + dt·v.
 
     Args:
         controller: ``controller(memory, observation [batch, 2]) -> (memory, force [batch, 1])``.
@@ -121,14 +123,14 @@ def episode(
     """
 
     def step(carry: Any, _: None) -> Any:
-        memory, x, v = carry
-        memory, force = controller(memory, jnp.stack([x, v], axis=-1))
-        v = v + DT * force[:, 0]
-        x = x + DT * v
-        return (memory, x, v), (x, force[:, 0])
+        memory, seen = carry
+        memory, force = controller(memory, seen)
+        v = seen[:, 1] + DT * force[:, 0]
+        seen = jnp.stack([seen[:, 0] + DT * v, v], axis=-1)
+        return (memory, seen), (seen, force[:, 0])
 
-    _, (positions, forces) = jax.lax.scan(step, (memory, start[:, 0], start[:, 1]), None, length=horizon)
-    return positions, forces
+    _, (seen, forces) = jax.lax.scan(step, (memory, start), None, length=horizon)
+    return seen, forces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +141,23 @@ class ControlObjective:
 
     def __call__(self, model: Network, batch: Any, controls: Controls, key: Any) -> tuple[Array, Metrics]:
         """Cost of the controller from a batch of starts."""
-        x, _ = episode(model.step, model.init_state(batch.shape[0]), batch, self.horizon)
+        x = episode(model.step, model.init_state(batch.shape[0]), batch, self.horizon)[0][..., 0]
         return jnp.mean(jnp.sum(jnp.square(x), axis=0)), {"rest": jnp.mean(jnp.abs(x[-1]))}
+
+
+@eqx.filter_jit
+def _spiking_episode(model: Network, start: Any, horizon: int) -> Any:
+    return episode(model.step, model.init_state(len(start)), start, horizon)
+
+
+def traces(config: Config, model: Network) -> list[Trace]:
+    """What the trained network sees and does in the first held-out episode; the rates are those of 64."""
+    start = jnp.asarray(starts(config, TEST)[:64])
+    after, _ = _spiking_episode(model, start, config.horizon)
+    # Its own closed loop once more, as a sequence: the cells do the same on what they saw then.
+    seen = jnp.swapaxes(jnp.concatenate([start[None], after[:-1]]), 0, 1)
+    found = eqx.filter_jit(lambda model, seen: run(model, seen, record=True))(model, seen)
+    return traces_of(seen, found.spikes, found.voltages)
 
 
 def experiment(config: Config) -> Experiment:
@@ -158,6 +175,7 @@ def experiment(config: Config) -> Experiment:
         callbacks=[
             Evaluate(lambda model: {"cost": float(scored(model))}, ["cost"], every=max(1, config.epochs // 20)),
             Best("val_cost", "min"),
+            KeepTraces(lambda model: traces(config, model)),
         ],
     )
     return Experiment(
@@ -182,7 +200,7 @@ def best_linear(config: Config, largest: float) -> Any:
 
     @jax.jit
     def cost(gains: Any) -> Any:
-        x, _ = episode(linear_controller(gains, largest), (), start, config.horizon)
+        x = episode(linear_controller(gains, largest), (), start, config.horizon)[0][..., 0]
         return jnp.mean(jnp.sum(jnp.square(x), axis=0))
 
     measured = lambda gains: float(cost(jnp.asarray(gains, jnp.float32)))
@@ -193,17 +211,15 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
     """Cost from held-out starts, beside doing nothing and a linear controller of the same largest force."""
     model = result.model if result.best_model is None else result.best_model
     start = jnp.asarray(starts(config, TEST))
-    spiking = eqx.filter_jit(
-        lambda model, start: episode(model.step, model.init_state(len(start)), start, config.horizon)
-    )
-    x, force = (np.asarray(array, np.float64) for array in spiking(model, start))
+    seen, force = (np.asarray(array, np.float64) for array in _spiking_episode(model, start, config.horizon))
+    x = seen[..., 0]
     largest = float(np.max(np.abs(force)))
     begun = np.asarray(start, np.float64)
     idle = begun[:, :1] + DT * begun[:, 1:] * np.arange(1, config.horizon + 1)
     costs = {"nothing": float(np.mean(np.sum(idle**2, axis=1))), "spikes": float(np.mean(np.sum(x**2, axis=0)))}
     gains = best_linear(config, largest)
     walk = jax.jit(lambda start: episode(linear_controller(gains, largest), (), start, config.horizon)[0])
-    linear = np.asarray(walk(start), np.float64)
+    linear = np.asarray(walk(start), np.float64)[..., 0]
     costs["linear"] = float(np.mean(np.sum(linear**2, axis=0)))
     rest = {"spikes": float(np.mean(np.abs(x[-1]))), "nothing": float(np.mean(np.abs(idle[:, -1])))}
     rest["linear"] = float(np.mean(np.abs(linear[-1])))
@@ -230,10 +246,19 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
 
 
 def figures(folder: RunFolder) -> Mapping[str, Any]:
-    """Some held-out episodes: position and force over time."""
+    """Some held-out episodes, and the spikes of the first."""
     shown = folder.read_json(folder.result_path).get("episodes")
     if not shown:
         return {}
+    return {"Held-out starts": episodes_figure(shown), **run_figures(folder)}
+
+
+def episodes_figure(shown: Mapping[str, Any]) -> Any:
+    """Position and force over time.
+
+    Args:
+        shown: ``start [episodes]``, ``x`` and ``force [episodes, steps]``.
+    """
     figure = new_figure(7.5, 2.9)
     panels = figure.subplots(1, 2)
     for start, x, force in zip(shown["start"], shown["x"], shown["force"], strict=True):
@@ -245,7 +270,7 @@ def figures(folder: RunFolder) -> Mapping[str, Any]:
         axis.set_ylabel(label)
         axis.axhline(0.0, color="#d9dee3", lw=0.7)
         axis.spines[["top", "right"]].set_visible(False)
-    return {"Held-out starts": figure}
+    return figure
 
 
 RECIPE = Recipe(

@@ -98,6 +98,11 @@ def apply_stateless(index: int, layer: Any, x: Any) -> Any:
     """
     if type(layer) is not eqx.nn.Linear or layer.in_features == "scalar" or layer.out_features == "scalar":
         return jax.vmap(layer)(x)
+    if x.ndim == 1:
+        raise UsageError(
+            f"layer {index}, Linear, takes {layer.in_features} features a sample; the inputs have no axis of features "
+            "behind batch and time."
+        )
     if x.ndim != 2 or x.shape[1] != layer.in_features:
         raise UsageError(
             f"layer {index}, Linear, takes {layer.in_features} features a sample; got samples of shape {x.shape[1:]}."

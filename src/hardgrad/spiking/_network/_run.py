@@ -58,9 +58,9 @@ def run(
             time/segment + segment states in the place of time, for a third more work. √time is a good choice.
         truncate: cut the gradient before steps truncate, 2·truncate, ...: truncated backpropagation through time
             (Williams and Peng 1990). The values stay the same.
-        method: ``"scan"``: one scan over time, all layers in its body; fastest on a CPU, where one step's working set
-            stays in the cache. ``"layers"``: each layer over all steps before the next, so that linear layers become
-            one product; for GPUs. ``"auto"``: by layers on a GPU and for networks without cells, whose sequence layers
+        method: ``"scan"``: one scan over time, all layers in its body; on a CPU the faster at large batches, as one
+            step's working set stays in the cache. ``"layers"``: each layer over all steps before the next, so that
+            linear layers become one product; for GPUs, and small batches on a CPU. ``"auto"``: by layers on a GPU and for networks without cells, whose sequence layers
             are then parallel in time; else the scan. All give the same numbers to rounding.
         steps: time steps of packed inputs.
 
