@@ -52,7 +52,8 @@ def test_the_spikes_shown_are_those_of_the_episode():
     config = control.Config(held_out=8, hidden=8, seed=1)
     model = eqx.tree_at(lambda model: model.layers[0].weight, control.build(config), replace_fn=lambda w: 4 * w)
     inputs, spikes = control.traces(config, model)
-    assert inputs.spikes.shape == (20, 2) and spikes.spikes.shape == spikes.voltages.shape == (20, 8)
+    assert inputs.spikes.shape == (20, 2)
+    assert spikes.spikes.shape == spikes.voltages.shape == (20, 8)
     np.testing.assert_array_equal(inputs.spikes[0], control.starts(config, control.TEST)[0])
 
     first, cell, last, _ = model.layers

@@ -60,8 +60,9 @@ def run(
             (Williams and Peng 1990). The values stay the same.
         method: ``"scan"``: one scan over time, all layers in its body; on a CPU the faster at large batches, as one
             step's working set stays in the cache. ``"layers"``: each layer over all steps before the next, so that
-            linear layers become one product; for GPUs, and small batches on a CPU. ``"auto"``: by layers on a GPU and for networks without cells, whose sequence layers
-            are then parallel in time; else the scan. All give the same numbers to rounding.
+            linear layers become one product; for GPUs, and small batches on a CPU. ``"auto"``: by layers on a GPU and
+            for networks without cells, whose sequence layers are then parallel in time; else the scan. All give the
+            same numbers to rounding.
         steps: time steps of packed inputs.
 
     Raises:
