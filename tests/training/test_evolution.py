@@ -185,7 +185,7 @@ def test_each_finds_the_bottom_through_the_trainer(strategy):
 
 
 def test_what_a_step_reports():
-    method = EvolutionMethod(SNES(8, 0.5))
+    method = EvolutionMethod(SNES(24, 0.5))
     start = jnp.ones(4)
     *_, outcome, (sampled,) = run(method, 1, start=start)
     found = losses_of(sampled)

@@ -106,7 +106,7 @@ class EvolutionMethod(AbstractMethod):
             "population_best": jnp.min(jnp.where(finite, losses, jnp.inf)),
             "population_mean": average,
             "population_spread": jnp.sqrt(jnp.sum(jnp.where(finite, losses - average, 0.0) ** 2) / count),
-            "failed": 1.0 - count / losses.size,
+            "failed": (losses.size - count) / losses.size,
             "best_so_far": told.best_fitness,
             "sigma": jnp.exp(jnp.mean(jnp.log(asked.std))),
         }
