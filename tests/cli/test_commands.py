@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import pathlib
@@ -81,6 +82,9 @@ def test_every_recipe_runs_its_smallest_budget_and_reports(tmp_path, capsys, nam
     result = json.loads((out / "result.json").read_text())
     config = json.loads((out / "config.json").read_text())
     assert (result["status"], result["recipe"], result["skipped"]) == ("completed", name, 0)
+    assert any(letter.isdigit() for letter in result["headline"])
+    assert "\n" not in result["headline"]
+    assert len(result["headline"]) <= 110
     assert config["settings"]["recipe"] == name
     assert {"hardgrad", "jax", "python", "platform"} <= config["environment"].keys()
     smoke = zoo.find(name).load().smoke
@@ -89,7 +93,7 @@ def test_every_recipe_runs_its_smallest_budget_and_reports(tmp_path, capsys, nam
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert main(["report", str(out)]) == 0
     assert f"report: '{out}/report.html'" in capsys.readouterr().out
-    assert (out / "report.html").stat().st_size > 1000
+    assert html.escape(result["headline"], quote=False)[:40] in (out / "report.html").read_text()
     assert {p: p.read_bytes() for p in before} == before  # nothing else was touched
 
 

@@ -190,6 +190,7 @@ def test_no_text_of_a_file_becomes_markup(tmp_path: Path) -> None:
     result = {
         "status": evil,
         "reason": evil,
+        "headline": evil,
         "best": {"epoch": 0, "metric": evil, "value": evil},
         "steps": evil,
     }

@@ -25,7 +25,8 @@ def key_figures(summary: Summary) -> str:
     )
     warnings = "".join(f"<li>{escape(text)}</li>" for text in summary.warnings)
     return (
-        f'<dl class="figures">\n{tiles}\n</dl>'
+        (f'<p class="headline">{escape(summary.headline)}</p>\n' if summary.headline else "")
+        + f'<dl class="figures">\n{tiles}\n</dl>'
         + (f'\n<ul class="warnings">{warnings}</ul>' if warnings else "")
         + _metrics(summary)
     )

@@ -26,6 +26,7 @@ class Summary:
         status: ``"completed"``, ``"stopped"``, ``"diverged"``, ``"interrupted"``, ``"failed"`` (an exception
             ended it) or ``"still running"`` (or killed: nobody was left to write how it ended).
         reason: the same in a sentence.
+        headline: what its recipe says in a line; empty if nothing.
         best: the best epoch: ``epoch``, ``metric``, ``value``; None where there is none.
         figures: the key figures: a name and its text.
         warnings: sentences on what should not be overlooked.
@@ -36,6 +37,7 @@ class Summary:
     records: list[EpochRecord]
     status: str
     reason: str
+    headline: str
     best: dict[str, Any] | None
     figures: list[tuple[str, str]]
     warnings: list[str]
@@ -66,6 +68,7 @@ def summarize(folder: RunFolder) -> Summary:
         records=records,
         status=status,
         reason=_sentence(reason),
+        headline=_sentence(said) if isinstance(said := result.get("headline"), str) else "",
         best=best,
         figures=_key_figures(result, events, records, config, best),
         warnings=_warnings(records, result),

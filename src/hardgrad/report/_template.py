@@ -76,6 +76,7 @@ section {
 }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr));
   gap: .9rem 1.2rem; margin: 0; }
+.headline { font-size: 1.05rem; margin: 0 0 1rem; }
 .figures dt { color: var(--soft); font-size: .82rem; }
 .figures dd { margin: 0; font-size: 1.1rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .warnings { margin: 1rem 0 0; padding: .6rem .9rem .6rem 2rem; border-radius: 8px;

@@ -113,6 +113,13 @@ def verdict_lines(table: Table) -> list[str]:
     return lines
 
 
+def headline(table: Table) -> str:
+    """Poles refused, beside the best of the other learned arms."""
+    poles = {name: float(np.mean(column(table, name, "refused", 0))) for name in LEARNED}
+    other = max(LEARNED[2:], key=poles.__getitem__)
+    return f"{poles['projective']:.1%} of the singular postures refused; {ARMS[other]} {poles[other]:.1%}"
+
+
 def _nan_last(values: list[float]) -> float:
     mean = float(np.mean(values))
     return mean if np.isfinite(mean) else np.inf

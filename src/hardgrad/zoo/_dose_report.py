@@ -59,6 +59,12 @@ def verdict_lines(table: Table) -> list[str]:
     return lines
 
 
+def headline(table: Table) -> str:
+    """Macro-F1 of the projective arm, beside that of the exact answer."""
+    ours, best = table[_OURS]["macro_f1"], table["exact"]["macro_f1"]
+    return f"macro-F1 {np.mean(ours):.4f} ± {spread(ours):.4f}; the exact answer has {np.mean(best):.4f}"
+
+
 def _worst_last(sign: float, values: list[float]) -> float:
     mean = sign * float(np.mean(values))
     return mean if np.isfinite(mean) else np.inf

@@ -82,6 +82,12 @@ def verdict_lines(table: Table) -> list[str]:
     return lines
 
 
+def headline(table: Table) -> str:
+    """Peaks beyond the trained range, beside the perceptron's."""
+    ours, theirs = (np.mean(table[name]["beyond"]["within"]) for name in ("powers", "perceptron"))
+    return f"{ours:.1%} of the peaks beyond the trained Q within 10 %; a perceptron {theirs:.1%}"
+
+
 def curve_figure(curve: Mapping[str, Any]) -> Any:
     """The gain about a resonance, foretold and true."""
     figure = new_figure(7.5, 3.4)

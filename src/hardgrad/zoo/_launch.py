@@ -155,7 +155,7 @@ def _run(
     def conclude(result: FitResult) -> dict[str, Any]:
         with np.errstate(all="ignore"):  # a diverged run's metrics are not finite, and say so themselves
             conclusion = experiment.conclude(result)
-        content = {"recipe": name, **conclusion.result}
+        content = {"recipe": name, "headline": conclusion.headline, **conclusion.result}
         kept.append((conclusion, {**result.summary(), **content}))
         return content
 

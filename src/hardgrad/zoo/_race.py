@@ -136,12 +136,12 @@ class Race(AbstractMethod):
         after, memory, metrics = {}, {}, {}
         diagnostics: dict[str, Array] = {}
         for name, steps in self.steps:
-            arm = _Lane(self.methods[name], loss_fn.objective.arms[name], loss_fn.rest[name], steps, self.rounds)
+            lane = Lane(self.methods[name], loss_fn.objective.arms[name], loss_fn.rest[name])
             batch = jax.tree.map(lambda x: x[0], loss_fn.batch[name])
             keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(batch["seed"])
             done, members = state[name]
             axes = _axes(members)
-            run = jax.vmap(arm, in_axes=(0, axes, 0, 0, 0, None), out_axes=(0, axes, 0, 0))
+            run = jax.vmap(_Round(lane, steps, self.rounds), in_axes=(0, axes, 0, 0, 0, None), out_axes=(0, axes, 0, 0))
             after[name], members, losses, said = run(
                 params[name], members, batch["level"], batch["settings"], keys, done
             )
@@ -161,12 +161,45 @@ def _axes(state: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Lane:
-    """A round of one member of one arm."""
+class Lane:
+    """One member and its method, trained step by step as if alone.
+
+    Attributes:
+        method: trains it.
+        objective: ``objective(model, batch, controls, key)``.
+        rest: the member's model without its parameters.
+    """
 
     method: AbstractMethod
     objective: Any
     rest: Any
+
+    def step(self, carried: Any, *, batch: Any, settings: Mapping[str, Any], share: Any, key: Any) -> Any:
+        """Parameters and state after a step, what it found, and whether it was finite; else it was not taken.
+
+        Args:
+            carried: parameters and the method's state.
+            batch: the objective's.
+            settings: the controls; a ``learning_rate`` falls to 0 along a cosine.
+            share: steps taken of all there are.
+            key: of the step.
+        """
+        controls = dict(settings)
+        if "learning_rate" in settings:
+            controls["learning_rate"] = settings["learning_rate"] * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+        loss = Loss(self.objective, self.rest, batch, controls, named_key(key, "samples"))
+        new = self.method.update(loss, *carried, controls=controls, key=named_key(key, "method"))
+        outcome = new[2]
+        good = jnp.isfinite(outcome.loss) & all_finite(new[0])
+        keep = lambda new, old: new if jnp.issubdtype(new.dtype, jnp.integer) else jnp.where(good, new, old)
+        return jax.tree.map(keep, new[:2], carried), outcome, good
+
+
+@dataclasses.dataclass(frozen=True)
+class _Round:
+    """A round of one member of one arm."""
+
+    lane: Lane
     steps: int
     rounds: int
 
@@ -176,14 +209,8 @@ class _Lane:
         def step(carried: Any, item: Any) -> Any:
             index, key = item
             share = (done + index).astype(level.dtype) / (self.rounds * self.steps)
-            rate = settings["learning_rate"] * 0.5 * (1.0 + jnp.cos(jnp.pi * share))
-            controls = {**settings, "learning_rate": rate}
-            loss = Loss(self.objective, self.rest, level, controls, named_key(key, "samples"))
-            new = self.method.update(loss, *carried, controls=controls, key=named_key(key, "method"))
-            outcome = new[2]
-            good = jnp.isfinite(outcome.loss) & all_finite(new[0])
-            keep = lambda new, old: new if jnp.issubdtype(new.dtype, jnp.integer) else jnp.where(good, new, old)
-            return jax.tree.map(keep, new[:2], carried), (outcome.loss, outcome.diagnostics)
+            after, outcome, _ = self.lane.step(carried, batch=level, settings=settings, share=share, key=key)
+            return after, (outcome.loss, outcome.diagnostics)
 
         items = jnp.arange(self.steps), jax.random.split(key, self.steps)
         (params, state), (losses, said) = jax.lax.scan(step, (params, state), items)

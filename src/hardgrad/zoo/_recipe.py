@@ -19,10 +19,13 @@ class Conclusion:
     Attributes:
         result: merged into the run's result.json.
         lines: printed at the end.
+        headline: the figure that matters most, beside what it is to be compared with; one line, kept as
+            ``"headline"`` and shown by reports and the gallery.
     """
 
     result: Mapping[str, Any]
     lines: tuple[str, ...]
+    headline: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,7 +88,12 @@ def conclude(
             found[name]["ceiling"] = best.as_json()
             lines.append(_row(f" {CEILINGS[name]}", best))
     lines += ["", *_onset_lines(found), *_bounded_lines(result)]
-    return Conclusion({"birds": found}, tuple(lines))
+    return Conclusion({"birds": found}, tuple(lines), f"autonomy {'; '.join(map(_autonomy, found, found.values()))}")
+
+
+def _autonomy(name: str, found: Mapping[str, Any]) -> str:
+    best = f" of {found['ceiling']['autonomy']:.2f} with {CEILINGS[name]}" if "ceiling" in found else ""
+    return f"{found['autonomy']:.2f}{best} ({name})"
 
 
 def ceiling(bird: Bird, windows: Sequence[ColdStart]) -> list[NDArray[np.float64]]:

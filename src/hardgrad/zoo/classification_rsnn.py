@@ -216,7 +216,8 @@ def conclude(config: Config, tested: Accuracies, result: FitResult) -> Conclusio
         "accuracy": found,
         "best_possible": best,
     }
-    return Conclusion(figures, lines)
+    headline = f"accuracy {np.mean(found):.1%} ± {spread(found):.1%}; the best possible is {np.mean(best):.1%}"
+    return Conclusion(figures, lines, headline)
 
 
 RECIPE = Recipe(

@@ -99,12 +99,17 @@ def data(config: Config) -> NDArray[np.float32]:
 
 def build(config: Config) -> Network:
     """The controller at its start."""
-    first, cell, last, integrator = jax.random.split(jax.random.key(config.seed), 4)
+    return controller(config.hidden, jax.random.key(config.seed))
+
+
+def controller(hidden: int, key: Any) -> Network:
+    """Linear(2, hidden) → LIF(hidden) → Linear(hidden, 1) → leaky integrator(1), with hard spikes."""
+    first, cell, last, integrator = jax.random.split(key, 4)
     return Network(
         [
-            eqx.nn.Linear(2, config.hidden, key=first),
-            LIF(config.hidden, surrogate=HardThreshold(), key=cell),
-            eqx.nn.Linear(config.hidden, 1, key=last),
+            eqx.nn.Linear(2, hidden, key=first),
+            LIF(hidden, surrogate=HardThreshold(), key=cell),
+            eqx.nn.Linear(hidden, 1, key=last),
             LeakyIntegrator(1, key=integrator),
         ]
     )
@@ -242,6 +247,7 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
     return Conclusion(
         {"cost": costs, "rest": rest, "solved": solved, "linear_gains": gains.tolist(), "episodes": sample},
         tuple(lines),
+        f"{word}: cost {costs['spikes']:.2f}; doing nothing {costs['nothing']:.1f}, best linear {costs['linear']:.2f}",
     )
 
 

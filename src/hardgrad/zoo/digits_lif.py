@@ -194,7 +194,8 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         train, tested = config.digits.pixels(TRAIN)[0], config.digits.pixels(TEST)
         moved = transfer(ensemble, train, tested, config.conversion_steps)
         found |= {"accuracy": moved.final, "conversion": {"source": of_sources, **dataclasses.asdict(moved)}}
-        return Conclusion(found, (*lines, *transfer_lines(of_sources, moved)))
+        headline = f"{_percent(moved.final)} of the test images after conversion; the source has {_percent(of_sources)}"
+        return Conclusion(found, (*lines, *transfer_lines(of_sources, moved)), headline)
     activity = {name: np.split(getattr(scores, name), len(config.arms))[-1].tolist() for name in ACTIVITY}
     found |= {"accuracy": accuracy[config.variant], "activity": activity}
     lines += [
@@ -206,7 +207,14 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
     if config.variant == "hybrid":
         found["work"] = work(config)
         lines += ["", *hybrid_lines(config, accuracy, result.history[-1] if result.history else None)]
-    return Conclusion(found, tuple(lines))
+    others = [_percent(accuracy[name]) for name in ("surrogate",) if name in accuracy and name != config.variant]
+    beside = f"; the surrogate alone has {others[0]}" if others else ""
+    headline = f"{_percent(found['accuracy'])} of the test images{beside}"
+    return Conclusion(found, tuple(lines), headline)
+
+
+def _percent(accuracies: list[float]) -> str:
+    return f"{100 * np.mean(accuracies):.1f} ± {100 * spread(accuracies):.1f} %"
 
 
 def figures(folder: RunFolder) -> Mapping[str, Any]:

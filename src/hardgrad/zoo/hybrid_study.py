@@ -219,7 +219,11 @@ def conclude(config: Config, judge: Judge, result: FitResult) -> Conclusion:
     say: Any = tune_lines if config.tune else study_lines
     spent = result.epochs * config.rounds * BUDGET
     kept, lines = say(table, head, spent)
-    return Conclusion({**head, "evaluations": spent, "rows": table, **kept}, tuple(lines))
+    last = {label: float(np.mean(row["loss"][-1])) for label, row in table.items()}
+    best = min(last, key=lambda label: (not np.isfinite(last[label]), last[label]))
+    beside = "" if config.tune else f", surrogate {last['surrogate']:.3f}"
+    headline = f"{config.task} at {config.levels[-1]:g}: {best} {last[best]:.3f}{beside}"
+    return Conclusion({**head, "evaluations": spent, "rows": table, **kept}, tuple(lines), headline)
 
 
 RECIPE = Recipe(

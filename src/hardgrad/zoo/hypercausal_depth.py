@@ -374,7 +374,9 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         "early_stopped_at": stopped,
         "final_states": states.tolist(),
     }
-    return Conclusion(content, tuple(closing_lines(config.metric_channel, content, best)))
+    reached = "" if best is None else f"; best total {best['total']:.6f} in epoch {best['epoch']}"
+    headline = f"SMAPE {metrics['smape']:.6f} %, RMSE {metrics['rmse']:.6f}{reached}"
+    return Conclusion(content, tuple(closing_lines(config.metric_channel, content, best)), headline)
 
 
 def figures(folder: RunFolder) -> Mapping[str, Any]:

@@ -213,7 +213,7 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         "alarm_scores": scores.tolist(),
         "alarms": alarms.tolist(),
     }
-    return Conclusion(content, tuple(lines))
+    return Conclusion(content, tuple(lines), lines[-1])
 
 
 def _verdict(auc: float, recall: float, horizon: int) -> str:

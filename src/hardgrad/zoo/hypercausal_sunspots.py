@@ -230,7 +230,7 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
             "high": (known.scale * fan[0].max(axis=0)[test]).tolist(),
         },
     }
-    return Conclusion(content, tuple(_lines(config, table, content["test_years"])))
+    return Conclusion(content, tuple(_lines(config, table, content["test_years"])), _headline(table))
 
 
 def _autoregression(config: Config, known: Years) -> tuple[NDArray[Any], float]:
@@ -261,6 +261,14 @@ def _lines(config: Config, table: dict[str, dict[str, float]], test_years: Any) 
         "",
         _verdict(table),
     ]
+
+
+def _headline(table: dict[str, dict[str, float]]) -> str:
+    ours, line, naive = (table[name] for name in ("hypercausal", "autoregression", "persistence"))
+    return (
+        f"RMSE {ours['rmse']:.2f} ± {ours['rmse_spread']:.2f} sunspots; "
+        f"autoregression {line['rmse']:.2f}, persistence {naive['rmse']:.2f}"
+    )
 
 
 def _verdict(table: dict[str, dict[str, float]]) -> str:

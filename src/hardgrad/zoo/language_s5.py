@@ -206,7 +206,9 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         "It writes:",
         *_wrapped(written, 4),
     ]
-    return Conclusion(content, tuple(lines))
+    bits = others["S5"]["test"], ngrams[str(order)]["test"]
+    headline = f"{bits[0]:.3f} bits a character; the best n-gram has {bits[1]:.3f}"
+    return Conclusion(content, tuple(lines), headline)
 
 
 def _means(bits: Mapping[str, NDArray[Any]]) -> dict[str, float]:

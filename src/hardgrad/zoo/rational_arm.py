@@ -62,7 +62,7 @@ from ..training import (
 )
 from ..training.callbacks import Best
 from ._arm import AngleObjective, ArmModel, Head, Labels, StepObjective, Steps, damped_step, labels, simulate, times
-from ._arm_report import BUCKETS, LEARNED, profile_figure, table_lines, verdict_lines
+from ._arm_report import BUCKETS, LEARNED, headline, profile_figure, table_lines, verdict_lines
 from ._arms import ArmsObjective
 from ._config import check_range
 from ._recipe import Conclusion, Experiment, Recipe
@@ -281,7 +281,7 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
     table = {name: {key: [one[key] for one in found] for key in found[0]} for name, found in rows.items()}
     title = f"{config.members} seeds, {config.test} test samples each; mean ± standard deviation over seeds"
     content = {"seeds": config.seeds, "buckets": list(BUCKETS), "profile": _PROFILE.tolist(), "arms": table}
-    return Conclusion(content, (title, "", *table_lines(table), "", *verdict_lines(table)))
+    return Conclusion(content, (title, "", *table_lines(table), "", *verdict_lines(table)), headline(table))
 
 
 def decision(tau: float) -> InferenceConfig:

@@ -86,7 +86,7 @@ from ._dose import (
     simulate,
 )
 from ._dose_arms import CENTRE, UNIT, Answer, ClampedObjective, TwoStageObjective, angular_loss, answer
-from ._dose_report import angle_figure, confusion_figure, seeds_figure, table_lines, verdict_lines
+from ._dose_report import angle_figure, confusion_figure, headline, seeds_figure, table_lines, verdict_lines
 from ._recipe import Conclusion, Experiment, Recipe
 
 TRAIN, CALIBRATE, TEST = range(3)
@@ -291,7 +291,8 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         "angles": angles,
         "without_threshold": refusals,
     }
-    return Conclusion(content, (title, *table_lines(table), "", *verdict_lines(table), *refusals))
+    lines = (title, *table_lines(table), "", *verdict_lines(table), *refusals)
+    return Conclusion(content, lines, headline(table))
 
 
 def _angles(found: Answer, curves: Curves, tau: float) -> dict[str, Any]:

@@ -75,7 +75,7 @@ from ._filter import (
     transfer,
     true_peak,
 )
-from ._filter_report import ARMS, curve_figure, heights_figure, table_lines, verdict_lines
+from ._filter_report import ARMS, curve_figure, headline, heights_figure, table_lines, verdict_lines
 from ._recipe import Conclusion, Experiment, Recipe
 
 TRAIN, TEST = range(2)
@@ -245,7 +245,7 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         },
         "heights": {"quality": qualities.tolist(), "arms": heights},
     }
-    return Conclusion(content, (title, *table_lines(table), "", *verdict_lines(table)))
+    return Conclusion(content, (title, *table_lines(table), "", *verdict_lines(table)), headline(table))
 
 
 @eqx.filter_jit

@@ -258,7 +258,12 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
             calibration = calibrate(held_out.score[i], bottom, false_rejection_rate=config.false_rejection)
             members.append(judge(tested, i, test_y[:, i].astype(np.float64), calibration))
         figures[name] = {key: [one[key] for one in members] for key in members[0]}
-    return Conclusion({"seeds": config.seeds, "arms": figures}, tuple(_lines(config, figures)))
+    ours = figures["projective"]
+    headline = (
+        f"{np.mean(ours['poles_rejected']):.1%} of the poles refused; "
+        f"relative error {np.mean(ours['relative_error']):.4f} ± {spread(ours['relative_error']):.4f} elsewhere"
+    )
+    return Conclusion({"seeds": config.seeds, "arms": figures}, tuple(_lines(config, figures)), headline)
 
 
 def judge(tested: Answer, i: int, truth: NDArray[Any], calibration: Calibration) -> dict[str, Any]:
