@@ -94,7 +94,7 @@ def trainer_run() -> Callable[[int, Path], Any]:
 def whole_process(cache: Path, folder: Path) -> None:
     """The command as a user types it."""
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-m", "hardgrad.cli", "run", "hypercausal-depth", "--quiet", "--out", str(folder)]
+    command = [sys.executable, "-m", "hardgrad", "run", "hypercausal-depth", "--quiet", "--out", str(folder)]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

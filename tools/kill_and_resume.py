@@ -27,7 +27,7 @@ _START, _END = 0.2, 0.9  # shares of the moments before the first epoch and afte
 
 def command(*arguments: str) -> list[str]:
     """The command line, by the Python that runs this."""
-    return [sys.executable, "-m", "hardgrad.cli", *arguments, "--quiet"]
+    return [sys.executable, "-m", "hardgrad", *arguments, "--quiet"]
 
 
 def call(*arguments: str) -> None:

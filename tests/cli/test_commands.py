@@ -185,7 +185,7 @@ def test_the_front_door_in_a_process_of_its_own(tmp_path):
 
     screen, terminal = pty.openpty()
     with open("out.txt", "wb") as out:
-        arguments = ["-m", "hardgrad.cli", "run", "hypercausal-graph", "--smoke", "--out", "r"]
+        arguments = ["-m", "hardgrad", "run", "hypercausal-graph", "--smoke", "--out", "r"]
         process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=terminal)
     os.close(terminal)
     drawn = b""
@@ -208,7 +208,7 @@ def test_the_front_door_in_a_process_of_its_own(tmp_path):
 
 def test_a_pipe_that_closes_is_no_error():
     process = subprocess.Popen(
-        [sys.executable, "-m", "hardgrad.cli", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "hardgrad", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     process.stdout.close()
     said = process.stderr.read()
@@ -219,7 +219,7 @@ def test_a_pipe_that_closes_is_no_error():
 
 def test_letters_the_output_lacks_are_replaced():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    given = [sys.executable, "-m", "hardgrad.cli", "run", "hypercausal-depth"]
+    given = [sys.executable, "-m", "hardgrad", "run", "hypercausal-depth"]
     done = subprocess.run([*given, "--epochs", "0", "--quiet", "--out", "r"], env=environment, capture_output=True)
     assert (done.returncode, b"Telemetry JSONL ? " in done.stdout) == (0, True)
     done = subprocess.run([*given, "--epoch", "3"], env=environment, capture_output=True)

@@ -272,7 +272,7 @@ KILLED = [*LONG, "--seeds", "0", "--cull-fraction", "0.4", "--keep", "1"]
 
 def start(*arguments):
     process = subprocess.Popen(
-        [sys.executable, "-m", "hardgrad.cli", "search", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "hardgrad", "search", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     return process
 

@@ -89,12 +89,12 @@ def test_dead_and_diverged_runs_exit_with_1(capsys):
 
 
 def test_a_real_run_is_watched_to_its_end():
-    train = [sys.executable, "-m", "hardgrad.cli", "run", "hypercausal-depth", "--epochs", "3000", "--patience", "9999"]
+    train = [sys.executable, "-m", "hardgrad", "run", "hypercausal-depth", "--epochs", "3000", "--patience", "9999"]
     with subprocess.Popen([*train, "--out", "long", "--quiet"], stdout=subprocess.DEVNULL) as process:
         while not pathlib.Path("long/telemetry.jsonl").exists():
             assert process.poll() is None
         done = subprocess.run(
-            [sys.executable, "-m", "hardgrad.cli", "watch", "long", "--interval", "0.2"],
+            [sys.executable, "-m", "hardgrad", "watch", "long", "--interval", "0.2"],
             capture_output=True,
             text=True,
             timeout=120,

@@ -1,7 +1,0 @@
-"""``python -m hardgrad.cli``."""
-
-import sys
-
-from ._main import main
-
-sys.exit(main())
