@@ -22,6 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from _overview import NEEDED, overview
 from hardgrad.report._style import png
 from hardgrad.training import RunFolder
 from hardgrad.zoo import Entry, entries, find
@@ -123,6 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
         return 0
     written.write_text(text, encoding="utf-8")
+    if all((options.runs / name / "cost.json").is_file() for name in NEEDED):
+        (GALLERY / "overview.png").write_bytes(png(overview(options.runs)))
     return 0
 
 

@@ -82,6 +82,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 _HOME = {name: package for package, names in _NAMES.items() for name in names}
 _PACKAGES = (
+    "audit",
     "core",
     "estimators",
     "export",
@@ -97,6 +98,7 @@ _PACKAGES = (
 )
 
 if TYPE_CHECKING:
+    from . import audit as audit
     from . import core as core
     from . import estimators as estimators
     from . import export as export

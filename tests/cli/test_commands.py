@@ -35,7 +35,11 @@ HELP = [
     ["search", "--help"],
     ["search", "hypercausal-depth", "--help"],
     ["watch", "--help"],
+    ["audit", "--help"],
+    ["audit", "hypercausal-depth", "--help"],
+    ["audit", "--model", "--help"],
     ["report", "--help"],
+    ["matrix", "--help"],
     *(["run", name, "--help"] for name in RECIPES),
 ]
 

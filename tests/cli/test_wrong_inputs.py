@@ -62,6 +62,7 @@ def refused(capsys, *arguments, code=2):
 
 RUN = ("run", "hypercausal-depth", "--quiet", "--out", "new")
 CHOOSE = ("choose", "--application", "control", "--architecture", "lif", "--derivative", "none")
+AUDIT = ("audit", "hypercausal-depth")
 SEARCH = ("search", "hypercausal-depth", "--quiet", "--out", "new")
 
 
@@ -69,10 +70,19 @@ SEARCH = ("search", "hypercausal-depth", "--quiet", "--out", "new")
     ("arguments", "said"),
     [
         (["rnu"], "there is no command 'rnu'. Did you mean 'run'?"),
-        (["xyzzy"], "There are: list, choose, run, resume, search, watch, report, export."),
+        (["xyzzy"], "There are: list, choose, run, resume, search, watch, audit, report, matrix, export."),
         (["run", "hypercausal-dept"], "Did you mean 'hypercausal-depth'?"),
         (["run", "xyzzy"], "there is no recipe 'xyzzy'. See: hardgrad list."),
         (["run", "--smoke"], "the recipe comes first: hardgrad run RECIPE --smoke"),
+        (["matrix", "--methods", "autodif", "--out", "new"], "Did you mean 'autodiff'?"),
+        (["matrix", "--applications", "songs", "--out", "new"], "Did you mean 'song'?"),
+        (["matrix", "--applications", ",", "--out", "new"], "applications is empty"),
+        (["matrix", "--seeds", "0-3,2", "--out", "new"], "the seed 2 stands twice"),
+        (["matrix", "--seeds", "10000", "--out", "new"], "that settings are chosen on"),
+        (["matrix", "--budget", "0", "--out", "new"], "budget must be"),
+        (["matrix", "--out", "thesis"], "already holds files, which stay untouched"),
+        (["matrix", "--out", "thesis/chapter.tex"], "is a file"),
+        (["matrix", "surplus"], "surplus"),
         (["run", "--epochs", "3", "hypercausal-depth"], "the recipe comes first"),
         ([*RUN, "--epoch", "3"], "there is no option --epoch. Did you mean --epochs?"),
         ([*RUN, "--estimater=nes"], "Did you mean --estimator?"),
@@ -113,6 +123,21 @@ SEARCH = ("search", "hypercausal-depth", "--quiet", "--out", "new")
         (["resume", "nowhere"], "nowhere is not a run"),
         (["resume", "thesis"], "thesis is not a run"),
         ([*RUN, "--until", "-1"], "until must be a whole number, at least 0"),
+        (["audit", "hypercausal-dept"], "Did you mean 'hypercausal-depth'?"),
+        (["audit", "--arm", "x", "hypercausal-depth"], "the recipe comes first: hardgrad audit RECIPE"),
+        ([*AUDIT, "--gradient", "magic"], "--gradient takes central, forward, autodiff, spsa, nes; got 'magic'."),
+        ([*AUDIT, "--gradient", "nes=0"], "--gradient nes takes a step above 0"),
+        ([*AUDIT, "--growth", "depth"], "as in horizon=256,512; got 'depth'."),
+        ([*AUDIT, "--directions", "3"], "directions must be a whole number, at least 16"),
+        ([*AUDIT, "--evaluations", "20"], "20 are too few for an audit"),
+        ([*AUDIT, "--epoch", "99"], "epoch 99 is none of the recipe's 16"),
+        ([*AUDIT, "--arm", "x"], "trains no arms side by side"),
+        ([*AUDIT, "--only", "xyz"], "no parameter is called 'xyz'"),
+        ([*AUDIT, "--at", "nowhere"], "nowhere is not a run"),
+        ([*AUDIT, "--html", "thesis"], "--html thesis is a folder"),
+        ([*AUDIT, "--json", "nowhere/a.json"], "which does not exist"),
+        (["audit", "--model", "no_such_module:case"], "there is no module 'no_such_module'"),
+        (["audit", "--model", "thesis/chapter.tex"], "--model takes MODULE:FUNCTION"),
         (["search", "--seeds", "0-3", "hypercausal-depth"], "the recipe comes first: hardgrad search RECIPE"),
         (["search", "hypercausal-dept"], "Did you mean 'hypercausal-depth'?"),
         ([*SEARCH, "--seed", "1-"], "1-"),

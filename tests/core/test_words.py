@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,9 @@ from hardgrad.core import (
     control,
     did_you_mean,
     dumps,
+    finite_number,
     number,
+    one_of,
     require,
     resolve,
 )
@@ -129,3 +132,19 @@ def test_arrays_scalars_and_odd_keys():
 def test_what_has_no_json_form_is_refused(value):
     with pytest.raises(TypeError):
         dumps(value)
+
+
+def test_a_finite_number_is_one_and_in_range():
+    assert finite_number("eps", np.float32(0.5), above=0.0) == 0.5
+    assert type(finite_number("eps", 1, least=1.0)) is float
+    for value in (math.nan, math.inf, True, "1", None, 1j, np.ones(1), -0.5):
+        with pytest.raises(UsageError, match="eps must be a finite number, at least 0; got"):
+            finite_number("eps", value, least=0.0)
+    with pytest.raises(UsageError, match="eps must be a finite number above 0; got 0"):
+        finite_number("eps", 0.0, above=0.0)
+
+
+def test_one_of_names_the_nearest():
+    one_of("mode", "max", Literal["min", "max"])
+    with pytest.raises(UsageError, match=r"mode is not 'maxx'\. Did you mean 'max'\?"):
+        one_of("mode", "maxx", Literal["min", "max"])

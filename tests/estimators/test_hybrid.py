@@ -41,7 +41,7 @@ def _both(first, zeroth, fraction):
     """Hybrids of given gradients, normalised and as they are."""
     out = []
     for normalize in (True, False):
-        hybrid = Hybrid(Given(first), Given(zeroth), fraction, normalize)
+        hybrid = Hybrid(Given(first), Given(zeroth), fraction, normalize=normalize)
         found, _ = hybrid.estimate(lambda p: (jnp.zeros(()), {}), first, hybrid.init(first), controls={}, key=KEY)
         out.append((found.gradient, found.diagnostics))
     return out

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hardgrad.core import UsageError
+from hardgrad.core import UsageError, one_of
 from hardgrad.hypercausal import coherence, consistency, cross_entropy, mae, mse
-from hardgrad.hypercausal._losses import CoherenceMode, check_choice
+from hardgrad.hypercausal._losses import CoherenceMode
 
 SCORES = hnp.arrays(np.float32, (2, 4), elements=st.floats(0.125, 8, width=32))
 
@@ -66,7 +66,7 @@ def test_results_have_the_dtype_of_the_first_argument(x64: None) -> None:
 def test_an_unknown_choice_is_refused_with_a_suggestion() -> None:
     # The type checker of the test run would stop a wrong Literal before our own check sees it.
     with pytest.raises(UsageError, match="Did you mean 'variance'"):
-        check_choice("mode", "varance", CoherenceMode)
+        one_of("mode", "varance", CoherenceMode)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import savgol_coeffs
 
-from hardgrad.core import UsageError
+from hardgrad.core import UsageError, one_of
 from hardgrad.oscillators import (
     Category,
     Differences,
@@ -24,7 +24,6 @@ from hardgrad.oscillators import (
     split_files,
     stratified_split,
 )
-from hardgrad.oscillators._data._checks import check_choice
 
 RATE = 1000  # a sample is a millisecond
 
@@ -92,7 +91,7 @@ def test_a_sound_too_short_and_a_method_unknown() -> None:
     with pytest.raises(UsageError, match="at least 5 samples"):
         derivatives(np.zeros(4))
     with pytest.raises(UsageError, match=r"method is not 'centre'\. .*'central'"):
-        check_choice("method", "centre", Differences)
+        one_of("method", "centre", Differences)
 
 
 # ---------------------------------------------------------------------------- the sampler

@@ -258,7 +258,7 @@ def test_inputs_are_left_alone():
     x, v = sounds(1, 10, dtype=np.float32)
     copies = x.copy(), v.copy()
     encode(small(), x, v)
-    list(encode_stream(small(), x, v, chunk=4))
+    list(encode_stream(small(), x, v, chunk_size=4))
     assert np.array_equal(x, copies[0])
     assert np.array_equal(v, copies[1])
 
@@ -296,7 +296,7 @@ def test_each_seed_with_sounds_of_its_own(x64):
 def test_a_stream_is_the_whole(x64, chunk, form):
     encoder = scattered(small(form=form))
     x, v = sounds(2, 50)
-    pieces = list(encode_stream(encoder, x, v, chunk=chunk))
+    pieces = list(encode_stream(encoder, x, v, chunk_size=chunk))
     assert max(piece.shape[1] for piece in pieces) <= chunk
     whole = encode(encoder, jnp.array(x), jnp.array(v))
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=0, atol=1e-13)
@@ -307,7 +307,7 @@ def test_streamed_drives_are_those_of_the_whole(x64, sigma):
     field = PolynomialField(order=3, keep_const=True)
     encoder = small((1, 1, 16))
     x, v = sounds(2, 50)
-    pieces = list(stream_drives(encoder, field, x, v, sigma=sigma, chunk=16))
+    pieces = list(stream_drives(encoder, field, x, v, sigma=sigma, chunk_size=16))
     for name, drive in field.drives(encode(encoder, jnp.array(x), jnp.array(v))).items():
         streamed = np.concatenate([piece[name] for piece in pieces], axis=1)
         np.testing.assert_allclose(streamed, gaussian_lowpass(drive, sigma, axis=1), rtol=0, atol=1e-13)
@@ -318,13 +318,13 @@ def test_streamed_drives_are_those_of_the_whole(x64, sigma):
     [
         (((2, 5), (2, 4)), 3, r"got shapes \(2, 5\) and \(2, 4\)"),
         (((2, 0), (2, 0)), 3, r"not empty; got shapes \(2, 0\)"),
-        (((2, 5), (2, 5)), 0, "chunk must be a whole number, at least 1; got 0"),
+        (((2, 5), (2, 5)), 0, "chunk_size must be a whole number, at least 1; got 0"),
     ],
 )
 def test_a_stream_names_mistakes(shapes, chunk, message):
     x, v = (np.zeros(shape, np.float32) for shape in shapes)
     with pytest.raises(UsageError, match=message):
-        encode_stream(small(), x, v, chunk=chunk)
+        encode_stream(small(), x, v, chunk_size=chunk)
 
 
 # -------------------------------------------------------------------------------------- priors

@@ -111,7 +111,9 @@ def test_masked_weights_reach_nothing() -> None:
     assert jnp.all(jnp.isfinite(gradient))
 
 
-@pytest.mark.parametrize("make", [lambda a: PolynomialField(3, True, a), lambda a: SyrinxField(0.7, amplitude=a)])
+@pytest.mark.parametrize(
+    "make", [lambda a: PolynomialField(3, keep_const=True, amplitude=a), lambda a: SyrinxField(0.7, amplitude=a)]
+)
 @pytest.mark.usefixtures("x64")
 def test_amplitude_scales_the_sound(make: Any) -> None:
     a = 0.02

@@ -59,7 +59,7 @@ class Steady(eqx.Module):
         seen = jnp.pad(x, ((0, 0), (0, -(x.shape[1] - 1) % self.hop)))[:, :: self.hop]
         return self.raw + 0.1 * seen[..., None]
 
-    def stream(self, x, v, chunk):
+    def stream(self, x, v, chunk_size):
         yield np.asarray(self(jnp.asarray(x), jnp.asarray(v)))
 
     def with_constant_outputs(self, values):
@@ -188,7 +188,7 @@ def test_frames_of_a_long_sound_come_in_pieces_and_are_the_same(chunk):
     rng = np.random.default_rng(1)
     x = (0.05 * rng.normal(size=(1, 20_011))).astype(np.float32)
     whole = np.asarray(encoded(encoder, jnp.asarray(x)))
-    joined = np.concatenate(list(encode_stream(encoder, x, x, chunk=chunk)), axis=1)
+    joined = np.concatenate(list(encode_stream(encoder, x, x, chunk_size=chunk)), axis=1)
     assert joined.shape == whole.shape
     np.testing.assert_allclose(joined, whole, atol=2e-4)
 
@@ -210,7 +210,7 @@ def test_drives_of_a_long_sound_come_in_pieces_and_are_the_same():
     field, sigma = LimitCycleField(amplitude=0.1), 1.4
     encoder = frames(field.outputs)
     x = (0.05 * np.random.default_rng(3).normal(size=(1, 12_345))).astype(np.float32)
-    pieces = list(stream_drives(encoder, field, x, x, sigma=sigma, chunk=4000))
+    pieces = list(stream_drives(encoder, field, x, x, sigma=sigma, chunk_size=4000))
     model = SongModel(encoder, field, lowpass=sigma * encoder.hop / RATE)
     for name, whole in eqx.filter_jit(lambda model, x: model.drives(x, x))(model, jnp.asarray(x)).items():
         joined = np.concatenate([piece[name] for piece in pieces], axis=1)

@@ -159,7 +159,7 @@ def test_losses_are_at_least_float32_and_follow_the_first_argument():
         ({"configs": ((16, 17),)}, "hop must be a whole number, from 1 to 16; got 17"),
         ({"eps": 0.0}, "eps must be a finite number above 0"),
         ({"eps_sc": -1.0}, "eps_sc must be a finite number above 0"),
-        ({"alpha": float("inf")}, "alpha must be a finite number at least 0"),
+        ({"alpha": float("inf")}, "alpha must be a finite number, at least 0"),
         ({"form": "dsp"}, "form is not 'dsp'. Did you mean 'ddsp'"),
     ],
 )
@@ -250,7 +250,7 @@ def test_a_silence_after_something_loud_has_a_logarithm():
 
 
 def test_wrong_envelope_arguments_are_refused():
-    with pytest.raises(UsageError, match="sigma must be a finite number at least 0; got -1"):
+    with pytest.raises(UsageError, match="sigma must be a finite number, at least 0; got -1"):
         envelope(np.ones((1, 9)), -1.0)
     with pytest.raises(UsageError, match="epsilon must be a finite number above 0"):
         envelope_log_loss(np.ones((1, 9)), np.ones((1, 9)), 0.0)
@@ -288,7 +288,7 @@ def test_the_variance_of_a_training_set_weighs_batches_by_size():
 
 
 def test_wrong_anchors_are_refused():
-    with pytest.raises(UsageError, match="variance must be a finite number at least 0; got nan"):
+    with pytest.raises(UsageError, match="variance must be a finite number, at least 0; got nan"):
         anchor_loss(np.ones((1, 2)), np.ones((1, 2)), float("nan"))
     with pytest.raises(UsageError, match="example 1 is not"):
         anchor_variance(np.array([[0.0, 1.0], [np.inf, 1.0]]), 2)

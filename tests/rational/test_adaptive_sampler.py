@@ -66,7 +66,7 @@ def test_its_state_comes_back_to_the_bit() -> None:
         fewer.restore(one.state(), None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"gamma": 1.5}, {"s_min": 0.0}, {"alpha": np.inf}, {"chunk": 0}])
+@pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"gamma": 1.5}, {"s_min": 0.0}, {"alpha": np.inf}, {"chunk_size": 0}])
 def test_numbers_out_of_range(wrong: Any) -> None:
     with pytest.raises(UsageError):
         AdaptiveSampler(**wrong)

@@ -671,7 +671,7 @@ def test_a_logged_step_that_is_not_finite_is_null(tmp_path: Path) -> None:
 
 
 def test_the_sampler_sees_the_model_as_it_is() -> None:
-    sampler = AdaptiveSampler(tau_train=1e-2, gamma=1.0, chunk=10)
+    sampler = AdaptiveSampler(tau_train=1e-2, gamma=1.0, chunk_size=10)
     trainer = make(sampler=sampler)
     trainer.fit()
     q = np.abs(np.asarray(trainer.model(X)[1]))

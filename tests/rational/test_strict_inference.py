@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hardgrad.core import UsageError
+from hardgrad.core import UsageError, finite_number, one_of
 from hardgrad.rational import InferenceConfig, StrictModel, StrictResult, rejection_score, strict_inference
-from hardgrad.rational._checks import check_choice, check_number
 from hardgrad.rational._decisions._scores import Score
 
 FIELDS = ("decoded", "bottom_mask", "gap_mask", "fault_mask", "semantic_bottom_mask", "bottom_provenance")
@@ -123,9 +122,9 @@ def test_wrong_configurations_are_refused() -> None:
     # The suite's type checks come before ours: those are asked themselves.
     for value in (True, "1e-6", None, np.nan):
         with pytest.raises(UsageError, match="tau_infer must be a finite number above 0"):
-            check_number("tau_infer", value, above=0.0)
+            finite_number("tau_infer", value, above=0.0)
     with pytest.raises(UsageError, match="score is not 'angle'"):
-        check_choice("score", "angle", Score)
+        one_of("score", "angle", Score)
 
 
 def test_wrong_arrays_are_refused() -> None:

@@ -120,7 +120,7 @@ def test_the_published_ramp(case: Any) -> None:
 @pytest.mark.parametrize("case", golden.cases("linear_ramp_error"))
 def test_a_ramp_that_ends_before_it_starts(case: Any) -> None:
     assert case["out"]["raises"] == "ValueError"
-    with pytest.raises(UsageError, match="must not be negative"):
+    with pytest.raises(UsageError, match="over must be a whole number, at least 0; got -"):
         LinearRamp(0.0, 1.0, over=-1)
 
 

@@ -32,7 +32,7 @@ def _train(run: Path, *, callbacks=(), **arguments) -> Path:
     y = x @ jnp.array([1.0, -2.0])
     optimizer = optax.chain(hg.clip_by_global_norm(1.0), hg.controlled(optax.adam, hg.control("learning_rate")))
     plan = hg.Plan(
-        depth=hg.LinearDepth(1, 3, epochs=6),
+        depth=hg.LinearDepth(1, 3, over=6),
         learning_rate=hg.Cosine(0.1, 0.01, over=EPOCHS),
         freeze=hg.FreezeAfterChange(("depth",)),
         breaks=lambda progress: progress.step == 9,

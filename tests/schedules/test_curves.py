@@ -96,7 +96,7 @@ def test_curves_over_steps_say_so(kind):
 
 
 def test_bad_curves_are_refused():
-    with pytest.raises(UsageError, match="must not be negative, got -1"):
+    with pytest.raises(UsageError, match="over must be a whole number, at least 0; got -1"):
         Warmup(1.0, -1)
     for make in (lambda u: LinearRamp(0, 1, 2, unit=u), lambda u: Cosine(0, 1, 2, unit=u)):
         with pytest.raises(Exception, match=r"'epoch' or 'step'|unit"):

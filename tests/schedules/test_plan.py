@@ -33,7 +33,7 @@ def at(epoch, steps_per_epoch=1, epochs=16):
 
 def seed_plan():
     return Plan(
-        depth=LinearDepth(1, 3, epochs=15),
+        depth=LinearDepth(1, 3, over=15),
         learning_rate=DecayByDepthAndEpoch(0.05, 0.5, 0.5),
         eps=DecayByDepthAndEpoch(0.001, 0.3, 0.3),
         max_norm=ThresholdByDepth(((1.5, 0.05), (2.5, 0.075)), otherwise=0.1),
@@ -46,7 +46,7 @@ def seed_plan():
 
 @pytest.mark.parametrize("case", [c for c in GOLDEN["unit"]["depth_scheduler"] if c["start"] >= 1])
 def test_depth_is_the_published_table(case):
-    schedule = LinearDepth(case["start"], case["end"], epochs=case["epochs"])
+    schedule = LinearDepth(case["start"], case["end"], over=case["epochs"])
     depths = [schedule(at(e)) for e in range(13)]
     assert depths == case["depths_epoch_0_to_12"]
     assert all(type(d) is int for d in depths)
@@ -111,8 +111,8 @@ def test_thresholds_hold_below_their_bounds():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LinearDepth(0, 3, epochs=4), "at least 1.*start=0"),
-        (lambda: LinearDepth(1, 3, epochs=-1), "epochs=-1"),
+        (lambda: LinearDepth(0, 3, over=4), "a depth is at least 1, got start=0"),
+        (lambda: LinearDepth(1, 3, over=-1), "over must be a whole number, at least 0; got -1"),
         (lambda: ThresholdByDepth(((2, 0.1), (1, 0.2)), 1.0), "must rise"),
         (lambda: ThresholdByDepth(((2, 0.1), (2, 0.2)), 1.0), "must rise"),
         (lambda: Plan(horizon=Static(lambda p: 2.5)).at(at(0)), "whole number, got 2.5"),

@@ -137,7 +137,15 @@ def test_the_table_keeps_every_digit(tmp_path_factory, values):
 def test_the_setup_comes_back(tmp_path):
     folder = SearchFolder.create(tmp_path / "search")
     every = candidates([0, 5], epochs=9, grid={"rate": [0.1, 0.3]})
-    setup = Setup(tuple(every), LOWEST, 0.4, 2, "auto", {"recipe": "x", "config": {"width": [1, 2]}}, (1, 2))
+    setup = Setup(
+        tuple(every),
+        LOWEST,
+        cull_fraction=0.4,
+        keep=2,
+        engine="auto",
+        settings={"recipe": "x", "config": {"width": [1, 2]}},
+        kept=(1, 2),
+    )
     folder.write_setup(setup)
     assert folder.read_setup() == setup
     assert folder.read_table(setup) == [Standing(one) for one in every]

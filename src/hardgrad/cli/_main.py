@@ -18,7 +18,9 @@ _COMMANDS = {
     "resume": "go on with a run or a search that was stopped or killed",
     "search": "run a recipe with many seeds and settings, and keep the best",
     "watch": "say what happens in a run or a search: spikes, plateaus, its end",
+    "audit": "say how far a gradient can be trusted, and what to try next",
     "report": "make the HTML report of a run or a search",
+    "matrix": "train every method on every application, at equal budgets",
     "export": "make a bundle of a run's model, to use without its code",
 }
 

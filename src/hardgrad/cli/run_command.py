@@ -62,13 +62,16 @@ def run(arguments: list[str]) -> int:
     return finish(launch(name, config, run=general.out, callbacks=callbacks, until=general.until))
 
 
-def recipe_options(command: str, general: General, arguments: list[str]) -> tuple[str, General, Any]:
+def recipe_options(
+    command: str, general: General, arguments: list[str], *, default: Any = None
+) -> tuple[str, General, Any]:
     """A command that is given a recipe, options of its own, and the recipe's.
 
     Args:
         command: its name.
         general: the defaults of its own options.
         arguments: as typed.
+        default: a config that options override; None takes the recipe's own.
 
     Returns:
         The recipe's name, the command's options, and the recipe's config.
@@ -80,7 +83,7 @@ def recipe_options(command: str, general: General, arguments: list[str]) -> tupl
     if name.startswith("-"):
         raise UsageError(f"the recipe comes first: hardgrad {command} RECIPE {name} ... See: hardgrad list.")
     recipe = find(name).load()
-    default = recipe.config()
+    default = recipe.config() if default is None else default
     file = _config_file(rest)
     if file is not None:
         default = read_config(recipe.config, file)

@@ -27,7 +27,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "_estimator": ("AbstractEstimator", "Estimate"),
     "_extras": ("require",),
     "_json": ("dumps", "number"),
-    "_numbers": ("whole_number",),
+    "_numbers": ("finite_number", "one_of", "whole_number"),
     "_objective": ("Loss", "LossFunction", "Metrics", "Objective", "take_running"),
     "_order": ("Contract", "Order"),
     "_progress": ("Progress",),
@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from ._extras import require as require
     from ._json import dumps as dumps
     from ._json import number as number
+    from ._numbers import finite_number as finite_number
+    from ._numbers import one_of as one_of
     from ._numbers import whole_number as whole_number
     from ._objective import Loss as Loss
     from ._objective import LossFunction as LossFunction

@@ -89,7 +89,7 @@ class _Host:
     @property
     def name(self) -> str:
         """What messages call it."""
-        return getattr(self.function, "__qualname__", None) or repr(self.function)
+        return getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
 
     def __call__(self, params: Any, inputs: Any) -> Any:
         arguments = jax.tree.map(np.asarray, (params, *inputs))

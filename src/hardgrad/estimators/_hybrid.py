@@ -92,7 +92,7 @@ class Hybrid(AbstractEstimator):
     first: AbstractEstimator
     zeroth: AbstractEstimator
     fraction: Any = 0.3
-    normalize: bool = eqx.field(static=True, default=True)
+    normalize: bool = eqx.field(static=True, default=True, kw_only=True)
 
     def __check_init__(self) -> None:
         check_estimator("first", self.first)

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import UsageError
-from ._numbers import Fixed, Number, as_number, check_branches, check_count
+from ..core import UsageError, whole_number
+from ._numbers import Fixed, Number, as_number, check_branches
 from ._projectors import AbstractProjector
 
 Perturbation = Callable[[Array], Array]
@@ -41,7 +41,7 @@ class ShiftChannel(eqx.Module):
     amount: Number
 
     def __init__(self, channel: int, amount: Any):
-        self.channel = check_count("channel", channel, 0)
+        self.channel = whole_number("channel", channel, least=0)
         self.amount = as_number("amount", amount)
 
     def __call__(self, state: Float[Array, "*batch channel"]) -> Float[Array, "*batch channel"]:
@@ -98,7 +98,7 @@ class ContrafactualAnticipator(AbstractProjector):
         self.perturbations = tuple(perturbations)
         self.branches = check_branches(branches)
         self.symmetric = symmetric
-        self.total = None if total is None else check_count("total", total, 2)
+        self.total = None if total is None else whole_number("total", total, least=2)
 
     def __call__(
         self, states: Float[Array, "*batch time channel"], *, branches: int = 2, depth: Any = 1

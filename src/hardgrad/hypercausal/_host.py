@@ -24,10 +24,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 from numpy.typing import ArrayLike, NDArray
 
-from ..core import BlackBox, Controls, Metrics, UsageError
-from ._losses import CoherenceMode, check_choice, check_same_shape
+from ..core import BlackBox, Controls, Metrics, UsageError, finite_number, one_of
+from ._losses import CoherenceMode, check_same_shape
 from ._nodes import check_sequences
-from ._numbers import check_branches, check_finite
+from ._numbers import check_branches
 from ._projectors import even_offsets
 
 HostPolicy = Literal["mean", "median"]
@@ -74,6 +74,7 @@ class HostChain:
 
     spans: tuple[float, ...]
     branches: int = 2
+    _: dataclasses.KW_ONLY
     span_floor: float = 0.0
     span_depth_coefficient: float = 0.0
     policy: HostPolicy = "mean"
@@ -88,11 +89,11 @@ class HostChain:
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", tuple(self.spans))  # a list would not hash
         check_branches(self.branches)
-        check_choice("policy", self.policy, HostPolicy)
-        check_choice("task", self.task, HostTask)
-        check_choice("coherence_mode", self.coherence_mode, CoherenceMode)
+        one_of("policy", self.policy, HostPolicy)
+        one_of("task", self.task, HostTask)
+        one_of("coherence_mode", self.coherence_mode, CoherenceMode)
         for name in ("alpha", "beta", "task_weight", "consistency_weight", "coherence_weight"):
-            check_finite(name, getattr(self, name))
+            finite_number(name, getattr(self, name))
         if not self.spans or min(*self.spans, self.span_floor, self.span_depth_coefficient) < 0:
             raise UsageError(
                 "a HostChain needs a span for each node, and no span, floor or coefficient below 0, got "

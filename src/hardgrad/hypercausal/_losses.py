@@ -12,25 +12,19 @@ Source: the published hypercausal system. It compares flattened arguments, so th
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import UsageError, did_you_mean
+from ..core import UsageError, one_of
 
 CoherenceMode = Literal["variance", "mad"]
 Normalisation = Literal["before", "after"]
 Values = Float[Array | np.ndarray, "..."]
 
 _LEAST = 1e-12
-
-
-def check_choice(name: str, given: Any, known: Any) -> None:
-    """Raise `UsageError` unless `given` is one of the strings of a `Literal`."""
-    if given not in get_args(known):
-        raise UsageError(f"{name} is not {given!r}. {did_you_mean(str(given), get_args(known))}")
 
 
 def check_same_shape(**arrays: Any) -> None:
@@ -101,7 +95,7 @@ def cross_entropy(prediction: Values, target: Values, *, normalise: Normalisatio
     Raises:
         UsageError: the shapes differ, or `normalise` is something else.
     """
-    check_choice("normalise", normalise, Normalisation)
+    one_of("normalise", normalise, Normalisation)
     check_same_shape(prediction=prediction, target=target)
     prediction, target = _alike(prediction, target)
     p, q = _distribution(prediction, normalise), _distribution(target, normalise)
@@ -141,7 +135,7 @@ def coherence(
     Raises:
         UsageError: an unknown mode.
     """
-    check_choice("mode", mode, CoherenceMode)
+    one_of("mode", mode, CoherenceMode)
     branches = jnp.asarray(branches)
     deviation = branches - jnp.mean(branches, axis=0)[None]
     return jnp.mean(jnp.square(deviation) if mode == "variance" else jnp.abs(deviation))

@@ -1,6 +1,6 @@
 """Metrics of sequences, on the host: NumPy, float64, one number each.
 
-With reference y, prediction p, T steps; every mean is over t:
+With target y, prediction p, T steps; every mean is over t:
 
     smape          100 · mean( |p - y| / max(|y| + |p|, floor) )            0 … 100
     rmse           sqrt(mean (p - y)²)
@@ -13,7 +13,7 @@ With reference y, prediction p, T steps; every mean is over t:
     early_auc      area under the ROC curve of scores against events ahead  [0, 1]
     recall_at_lag  share of events flagged at, or up to `lag` steps before  [0, 1]
 
-Source: the published hypercausal system. Where its result is an accident (zero references, ties, shapes
+Source: the published hypercausal system. Where its result is an accident (zero targets, ties, shapes
 that broadcast) the result here is defined; the published number stays in reach of an argument, named in
 each docstring. Non-finite input gives a non-finite result where it is averaged: nothing is repaired.
 """
@@ -25,9 +25,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..core import UsageError
-from ._losses import check_choice, check_same_shape
-from ._numbers import check_count
+from ..core import UsageError, one_of, whole_number
+from ._losses import check_same_shape
 
 Zeros = Literal["skip", "offset"]
 
@@ -43,68 +42,68 @@ def _pair(one_axis: bool = False, **given: ArrayLike) -> list[NDArray[np.float64
     return list(arrays.values())
 
 
-def smape(reference: ArrayLike, prediction: ArrayLike, *, floor: float = 1e-8) -> float:
+def smape(target: ArrayLike, prediction: ArrayLike, *, floor: float = 1e-8) -> float:
     """Symmetric mean absolute percentage error, safe at zero.
 
     The denominator is |y| + |p| without a factor ½, so 100 is the worst; it is reached wherever the
-    reference is 0 and the prediction is not. Both 0 counts as 0.
+    target is 0 and the prediction is not. Both 0 counts as 0.
 
     Args:
-        reference: y, any shape.
+        target: y, any shape.
         prediction: p, of the same shape.
         floor: least denominator, above 0.
 
     Raises:
         UsageError: shapes differ or are empty, or floor is not positive.
     """
-    y, p = _pair(reference=reference, prediction=prediction)
+    y, p = _pair(target=target, prediction=prediction)
     if not floor > 0:
         raise UsageError(f"floor must be positive, got {floor!r}.")
     return float(100.0 * np.mean(np.abs(p - y) / np.maximum(np.abs(y) + np.abs(p), floor)))
 
 
-def rmse(reference: ArrayLike, prediction: ArrayLike) -> float:
+def rmse(target: ArrayLike, prediction: ArrayLike) -> float:
     """Root mean squared error.
 
     Args:
-        reference: y, any shape.
+        target: y, any shape.
         prediction: p, of the same shape.
 
     Raises:
         UsageError: shapes differ or are empty.
     """
-    y, p = _pair(reference=reference, prediction=prediction)
+    y, p = _pair(target=target, prediction=prediction)
     return float(np.sqrt(np.mean((p - y) ** 2)))
 
 
-def robustness(reference: ArrayLike, prediction: ArrayLike) -> float:
+def robustness(target: ArrayLike, prediction: ArrayLike) -> float:
     """1 / (1 + mean squared error): 1 for a perfect prediction, towards 0 as it worsens.
 
     Args:
-        reference: y, any shape.
+        target: y, any shape.
         prediction: p, of the same shape.
 
     Raises:
         UsageError: shapes differ or are empty.
     """
-    y, p = _pair(reference=reference, prediction=prediction)
+    y, p = _pair(target=target, prediction=prediction)
     return float(1.0 / (1.0 + np.mean((y - p) ** 2)))
 
 
-def mape(reference: ArrayLike, prediction: ArrayLike, *, zeros: Zeros = "skip") -> float:
+def mape(target: ArrayLike, prediction: ArrayLike, *, zeros: Zeros = "skip") -> float:
     """Mean absolute percentage error.
 
     Args:
-        reference: y, any shape.
+        target: y, any shape.
         prediction: p, of the same shape.
-        zeros: ``"skip"`` leaves out the steps whose reference is 0 (NaN if all are). ``"offset"`` is the
-            published formula, which adds 1e-12 to every reference: an error at a zero then counts 1e14-fold.
+        zeros: ``"skip"`` leaves out the steps whose target is 0 (NaN if all are). ``"offset"`` is the
+            published formula, which adds 1e-12 to every target: an error at a zero then counts 1e14-fold.
 
     Raises:
         UsageError: shapes differ or are empty, or `zeros` is something else.
     """
-    check_choice("zeros", zeros, Zeros)
-    y, p = _pair(reference=reference, prediction=prediction)
+    one_of("zeros", zeros, Zeros)
+    y, p = _pair(target=target, prediction=prediction)
     if zeros == "offset":
         return float(100.0 * np.mean(np.abs((y - p) / (y + 1e-12))))
     usable = y != 0
@@ -113,37 +112,37 @@ def mape(reference: ArrayLike, prediction: ArrayLike, *, zeros: Zeros = "skip") 
     return float(100.0 * np.mean(np.abs((y[usable] - p[usable]) / y[usable])))
 
 
-def mase(reference: ArrayLike, prediction: ArrayLike, naive: ArrayLike, *, offset: float = 1e-12) -> float:
+def mase(target: ArrayLike, prediction: ArrayLike, naive: ArrayLike, *, offset: float = 1e-12) -> float:
     """Mean absolute error, in units of a naive prediction's.
 
     Args:
-        reference: y, any shape.
+        target: y, any shape.
         prediction: p, of the same shape.
-        naive: the prediction to beat, of the same shape; for instance the reference one step late.
+        naive: the prediction to beat, of the same shape; for instance the target one step late.
         offset: added to the naive error, so that a perfect naive prediction does not divide by 0; above 0.
 
     Raises:
         UsageError: shapes differ or are empty, or offset is not positive.
     """
-    y, p, n = _pair(reference=reference, prediction=prediction, naive=naive)
+    y, p, n = _pair(target=target, prediction=prediction, naive=naive)
     if not offset > 0:
         raise UsageError(f"offset must be positive, got {offset!r}.")
     return float(np.mean(np.abs(y - p)) / (np.mean(np.abs(y - n)) + offset))
 
 
-def overshoot(reference: ArrayLike, prediction: ArrayLike, *, scale: float | None = None) -> float:
-    """How far the prediction rises above the reference's peak, in units of that peak.
+def overshoot(target: ArrayLike, prediction: ArrayLike, *, scale: float | None = None) -> float:
+    """How far the prediction rises above the target's peak, in units of that peak.
 
     Args:
-        reference: y, any shape.
+        target: y, any shape.
         prediction: p, of the same shape.
         scale: the unit, above 0. None takes |max y|; a peak of exactly 0 is no unit and gives 0.0, as
-            published, so name one for such a reference.
+            published, so name one for such a target.
 
     Raises:
         UsageError: shapes differ or are empty, or scale is not positive.
     """
-    y, p = _pair(reference=reference, prediction=prediction)
+    y, p = _pair(target=target, prediction=prediction)
     if scale is not None and not scale > 0:
         raise UsageError(f"scale must be positive, got {scale!r}.")
     peak = np.max(y)
@@ -151,17 +150,17 @@ def overshoot(reference: ArrayLike, prediction: ArrayLike, *, scale: float | Non
     return float(np.max(np.maximum(0.0, p - peak)) / unit) if unit != 0 else 0.0
 
 
-def settling_time(reference: ArrayLike, prediction: ArrayLike, *, tol: float = 0.05, floor: float = 0.0) -> int:
-    """Steps until the prediction stays within a band around the reference's last value.
+def settling_time(target: ArrayLike, prediction: ArrayLike, *, tol: float = 0.05, floor: float = 0.0) -> int:
+    """Steps until the prediction stays within a band around the target's last value.
 
     The band's half-width is tol·|last|, and `floor` at least. It is the published one for a positive last
     value; there, a negative one made it empty.
 
     Args:
-        reference: y, ``[time]``.
+        target: y, ``[time]``.
         prediction: p, ``[time]``.
         tol: relative half-width, at least 0.
-        floor: absolute half-width, at least 0. A reference that ends at 0 needs one: without it only
+        floor: absolute half-width, at least 0. A target that ends at 0 needs one: without it only
             exact zeros count as settled, as published.
 
     Returns:
@@ -170,7 +169,7 @@ def settling_time(reference: ArrayLike, prediction: ArrayLike, *, tol: float = 0
     Raises:
         UsageError: not one axis, lengths differ, empty, or a negative tolerance.
     """
-    y, p = _pair(True, reference=reference, prediction=prediction)
+    y, p = _pair(True, target=target, prediction=prediction)
     if not (tol >= 0 and floor >= 0):
         raise UsageError(f"tol and floor must not be negative, got tol={tol!r}, floor={floor!r}.")
     last = y[-1]
@@ -180,11 +179,11 @@ def settling_time(reference: ArrayLike, prediction: ArrayLike, *, tol: float = 0
     return int(outside[-1]) + 1 if outside.size else 0
 
 
-def delta_lag(reference: ArrayLike, prediction: ArrayLike) -> float:
+def delta_lag(target: ArrayLike, prediction: ArrayLike) -> float:
     """How well directions agree: 1 if they always do, -1 if never; a step without change counts 0.
 
     Args:
-        reference: y, ``[time]``.
+        target: y, ``[time]``.
         prediction: p, ``[time]``.
 
     Returns:
@@ -193,7 +192,7 @@ def delta_lag(reference: ArrayLike, prediction: ArrayLike) -> float:
     Raises:
         UsageError: not one axis, lengths differ, or empty.
     """
-    y, p = _pair(True, reference=reference, prediction=prediction)
+    y, p = _pair(True, target=target, prediction=prediction)
     if y.size < 2:
         return float("nan")
     return float(np.mean(np.sign(np.diff(y)) * np.sign(np.diff(p))))
@@ -220,7 +219,7 @@ def early_auc(
         UsageError: not one axis, lengths differ, empty, horizon below 1, or ties outside [0, 1].
     """
     y, s = _pair(True, events=events, scores=scores)
-    check_count("horizon", horizon, 1)
+    whole_number("horizon", horizon, least=1)
     if not 0 <= ties <= 1:
         raise UsageError(f"ties must lie between 0 and 1, got {ties!r}.")
     positive = np.zeros(y.size, dtype=bool)
@@ -248,7 +247,7 @@ def recall_at_lag(events: ArrayLike, flags: ArrayLike, *, lag: int = 1, offset: 
         UsageError: not one axis, lengths differ, empty, lag below 0, or a negative offset.
     """
     y, f = _pair(True, events=events, flags=flags)
-    check_count("lag", lag, 0)
+    whole_number("lag", lag, least=0)
     if not offset >= 0:
         raise UsageError(f"offset must not be negative, got {offset!r}.")
     happened = np.flatnonzero(y > 0)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import UsageError
+from ..core import UsageError, whole_number
 
 
 @jax.tree_util.register_static
@@ -114,17 +114,6 @@ def as_depth(depth: Any) -> Any:
         ) from None
 
 
-def check_count(name: str, value: Any, least: int) -> int:
-    """`value`, which must be an int of at least `least`.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} must be an int of at least {least}, got {value!r}.")
-    return value
-
-
 def check_finite(name: str, value: Any, *, also: str = "") -> None:
     """Raise `UsageError` unless `value` is a finite Python number; `also` names what else would do."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -133,4 +122,4 @@ def check_finite(name: str, value: Any, *, also: str = "") -> None:
 
 def check_branches(branches: Any) -> int:
     """The number of projected futures, which must be an int of at least 2."""
-    return check_count("branches", branches, 2)
+    return whole_number("branches", branches, least=2)

@@ -14,6 +14,7 @@ Source: the published hypercausal system (its training examples, and its case st
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -21,11 +22,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from ..core import Control, Controls, Metrics, UsageError, did_you_mean, resolve
+from ..core import Control, Controls, Metrics, UsageError, did_you_mean, one_of, resolve
 from ._graph import Graph
 from ._losses import (
     CoherenceMode,
-    check_choice,
     check_same_shape,
     coherence,
     consistency,
@@ -75,6 +75,7 @@ class HypercausalObjective(eqx.Module):
     """
 
     task: Task = eqx.field(static=True, default="mse")
+    _: dataclasses.KW_ONLY
     alpha: Any = eqx.field(static=True, default=1.0)
     beta: Any = eqx.field(static=True, default=1.0)
     coherence_mode: CoherenceMode = eqx.field(static=True, default="variance")
@@ -85,8 +86,8 @@ class HypercausalObjective(eqx.Module):
     output: str | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        check_choice("task", self.task, Task)
-        check_choice("coherence_mode", self.coherence_mode, CoherenceMode)
+        one_of("task", self.task, Task)
+        one_of("coherence_mode", self.coherence_mode, CoherenceMode)
         for name in ("alpha", "beta", "task_weight", "consistency_weight", "coherence_weight"):
             if not isinstance(value := getattr(self, name), Control):
                 check_finite(name, value, also="control('...')")

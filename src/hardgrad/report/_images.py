@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import os
 import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..training._storage import disk_errors
+from ..training._storage import disk_errors, write_bytes
 from ._style import PIXELS_PER_INCH, png
 from ._text import escape
 
@@ -28,19 +26,6 @@ def slug(title: str, taken: set[str]) -> str:
         name, number = f"{base}-{number}", number + 1
     taken.add(name)
     return name
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file at once: readers see the old one or the new one."""
-    beside = path.with_name(f".{path.name}.tmp")
-    with disk_errors(path):
-        try:
-            beside.write_bytes(content)
-            os.replace(beside, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise
 
 
 def publish(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import Progress, UsageError
+from ..core import Progress, UsageError, finite_number, whole_number
 from ._plan import Number
 
 Unit = Literal["epoch", "step"]
@@ -22,9 +22,10 @@ def count_of(progress: Progress, unit: Unit) -> int:
     return progress.epoch if unit == "epoch" else progress.step
 
 
-def check_curve(over: int, unit: str) -> None:
-    if over < 0:
-        raise UsageError(f"a schedule's length must not be negative, got {over}.")
+def check_curve(unit: Any, *, over: Any = 0, **values: Any) -> None:
+    whole_number("over", over, least=0)
+    for name, value in values.items():
+        finite_number(name, value)
     if unit not in ("epoch", "step"):
         raise UsageError(f"a schedule counts by 'epoch' or 'step', got {unit!r}.")
 
@@ -39,6 +40,9 @@ class LinearRamp:
         over: length of the line.
         after: where it begins.
         unit: ``"epoch"`` or ``"step"``.
+
+    Raises:
+        UsageError: a number that is not finite, a length or beginning that is no whole number, or another unit.
     """
 
     start: Number
@@ -48,22 +52,23 @@ class LinearRamp:
     unit: Unit = "epoch"
 
     def __post_init__(self) -> None:
-        check_curve(self.over, self.unit)
+        check_curve(self.unit, over=self.over, start=self.start, end=self.end)
+        whole_number("after", self.after, least=0)
 
     @property
     def per_epoch(self) -> bool:
         """Whether it counts epochs."""
         return self.unit == "epoch"
 
-    def __call__(self, progress: Progress) -> Number:
-        """The value now."""
+    def __call__(self, progress: Progress) -> float:
+        """The value now: a float at its whole ends too, since an int would be another compiled program."""
         done = count_of(progress, self.unit) - self.after
         if done < 0:
-            return self.start
+            return float(self.start)
         if done >= self.over:
-            return self.end
+            return float(self.end)
         low, high = sorted((self.start, self.end))  # rounding must not carry the line past its end
-        return min(max(self.start + (self.end - self.start) * done / self.over, low), high)
+        return float(min(max(self.start + (self.end - self.start) * done / self.over, low), high))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +79,9 @@ class Warmup:
         value: what is reached.
         over: after how many.
         unit: ``"epoch"`` or ``"step"``.
+
+    Raises:
+        UsageError: a value that is not finite, a length that is no whole number, or another unit.
     """
 
     value: Number
@@ -81,14 +89,14 @@ class Warmup:
     unit: Unit = "step"
 
     def __post_init__(self) -> None:
-        check_curve(self.over, self.unit)
+        check_curve(self.unit, over=self.over, value=self.value)
 
     @property
     def per_epoch(self) -> bool:
         """Whether it counts epochs."""
         return self.unit == "epoch"
 
-    def __call__(self, progress: Progress) -> Number:
+    def __call__(self, progress: Progress) -> float:
         """The value now."""
         return self.value * min(1.0, (count_of(progress, self.unit) + 1) / max(1, self.over))
 
@@ -105,6 +113,9 @@ class Cosine:
         end: the last value.
         over: length of the half wave.
         unit: ``"epoch"`` or ``"step"``.
+
+    Raises:
+        UsageError: a number that is not finite, a length that is no whole number, or another unit.
     """
 
     start: Number
@@ -113,14 +124,14 @@ class Cosine:
     unit: Unit = "epoch"
 
     def __post_init__(self) -> None:
-        check_curve(self.over, self.unit)
+        check_curve(self.unit, over=self.over, start=self.start, end=self.end)
 
     @property
     def per_epoch(self) -> bool:
         """Whether it counts epochs."""
         return self.unit == "epoch"
 
-    def __call__(self, progress: Progress) -> Number:
+    def __call__(self, progress: Progress) -> float:
         """The value now."""
         ratio = min(1.0, count_of(progress, self.unit) / max(1, self.over))
         return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * ratio)) / 2.0
@@ -134,15 +145,22 @@ class FromOptax:
     Args:
         schedule: such as ``optax.warmup_cosine_decay_schedule(...)``.
         unit: ``"epoch"`` or ``"step"``.
+
+    Raises:
+        UsageError: another unit.
     """
 
     def __init__(self, schedule: Any, *, unit: Unit = "step"):
-        check_curve(0, unit)
+        check_curve(unit)
         self.schedule, self.unit = schedule, unit
         self.per_epoch = unit == "epoch"
         self._table: NDArray[Any] | None = None
 
-    def __call__(self, progress: Progress) -> Number:
+    def __repr__(self) -> str:
+        name = getattr(self.schedule, "__qualname__", None) or repr(self.schedule)
+        return f"FromOptax({name}, unit={self.unit!r})"
+
+    def __call__(self, progress: Progress) -> float:
         """The value now."""
         count = count_of(progress, self.unit)
         total = progress.epochs if self.unit == "epoch" else progress.total_steps

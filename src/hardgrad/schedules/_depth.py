@@ -11,8 +11,9 @@ epoch from 0:
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from ..core import Progress, UsageError
+from ..core import Progress, UsageError, finite_number, whole_number
 from ._plan import Number
 
 
@@ -22,25 +23,27 @@ class LinearDepth:
 
     Attributes:
         start: depth in epoch 0, at least 1.
-        end: depth from epoch `epochs` on, at least 1.
-        epochs: over how many epochs, at least 0.
+        end: depth from epoch `over` on, at least 1.
+        over: over how many epochs, at least 0.
+
+    Raises:
+        UsageError: a number that is not whole, or out of range.
     """
 
     start: int
     end: int
-    epochs: int
+    over: int
     per_epoch = True
 
     def __post_init__(self) -> None:
-        if self.start < 1 or self.end < 1 or self.epochs < 0:
-            raise UsageError(
-                f"a depth is at least 1 and its epochs at least 0, got start={self.start}, end={self.end}, "
-                f"epochs={self.epochs}."
-            )
+        for name in ("start", "end"):
+            if whole_number(name, getattr(self, name), least=0) < 1:
+                raise UsageError(f"a depth is at least 1, got {name}=0.")
+        whole_number("over", self.over, least=0)
 
     def __call__(self, progress: Progress) -> int:
         """The depth in this epoch."""
-        ratio = min(max(progress.epoch / max(1, self.epochs), 0.0), 1.0)
+        ratio = min(max(progress.epoch / max(1, self.over), 0.0), 1.0)
         return round(self.start + (self.end - self.start) * ratio)
 
 
@@ -53,6 +56,9 @@ class DecayByDepthAndEpoch:
         depth_coefficient: a in the formula above.
         epoch_coefficient: b in the formula above.
         depth: the control that holds the depth.
+
+    Raises:
+        UsageError: a number that is not finite.
     """
 
     base: Number
@@ -61,7 +67,11 @@ class DecayByDepthAndEpoch:
     depth: str = "depth"
     per_epoch = True
 
-    def __call__(self, progress: Progress) -> Number:
+    def __post_init__(self) -> None:
+        for name in ("base", "depth_coefficient", "epoch_coefficient"):
+            finite_number(name, getattr(self, name))
+
+    def __call__(self, progress: Progress) -> float:
         """The value in this epoch. The reciprocal is multiplied, not divided by: it fixes the last bit."""
         depth = float(progress.controls[self.depth])
         by_depth = self.base / (1.0 + self.depth_coefficient * (depth - 1.0))
@@ -74,8 +84,11 @@ class ThresholdByDepth:
 
     Attributes:
         below: pairs ``(bound, value)`` in rising order of bound: `value` holds while depth < bound.
-        otherwise: the value from the last bound on.
+        otherwise: the value from the last bound on. Values may be ``math.inf``: no limit.
         depth: the control that holds the depth.
+
+    Raises:
+        UsageError: bounds that do not rise or are not finite, or a value that is no number.
     """
 
     below: tuple[tuple[Number, Number], ...]
@@ -84,14 +97,17 @@ class ThresholdByDepth:
     per_epoch = True
 
     def __post_init__(self) -> None:
-        bounds = [bound for bound, _ in self.below]
+        bounds = [finite_number("a bound", bound) for bound, _ in self.below]
+        for name, value in [*(("a value", value) for _, value in self.below), ("otherwise", self.otherwise)]:
+            if value != math.inf:
+                finite_number(name, value)
         if bounds != sorted(set(bounds)):
             raise UsageError(f"the bounds of a threshold must rise, got {bounds}.")
 
-    def __call__(self, progress: Progress) -> Number:
+    def __call__(self, progress: Progress) -> float:
         """The value of the first range that holds the depth."""
         depth = progress.controls[self.depth]
-        return next((value for bound, value in self.below if depth < bound), self.otherwise)
+        return float(next((value for bound, value in self.below if depth < bound), self.otherwise))
 
 
 @dataclasses.dataclass(frozen=True)

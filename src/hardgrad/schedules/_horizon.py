@@ -15,9 +15,9 @@ heights are the formula's at t = 0, 1/(m - 1), …, 1.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
-from ..core import Progress, UsageError, did_you_mean, whole_number
+from ..core import Progress, UsageError, one_of, whole_number
 from ._curves import Unit, check_curve, count_of
 
 HorizonKind = Literal["geom", "linear", "const", "pow2"]
@@ -53,15 +53,14 @@ class Horizon:
     start: int
     end: int
     kind: HorizonKind = "geom"
+    _: dataclasses.KW_ONLY
     unit: Unit = "epoch"
     shapes: int | None = None
     over: int | None = None
 
     def __post_init__(self) -> None:
-        check_curve(0, self.unit)
-        if self.kind not in get_args(HorizonKind):
-            hint = did_you_mean(str(self.kind), get_args(HorizonKind))
-            raise UsageError(f"a horizon's kind is not {self.kind!r}. {hint}")
+        check_curve(self.unit)
+        one_of("a horizon's kind", self.kind, HorizonKind)
         whole_number("start", self.start, least=2)
         whole_number("end", self.end, least=2)
         if self.over is not None:

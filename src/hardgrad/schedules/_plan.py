@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from ..core import Progress, UsageError, did_you_mean
+from ..core import Progress, UsageError, did_you_mean, finite_number
 
 Schedule = Callable[[Progress], Any]
 """``schedule(progress) -> number``. An attribute ``per_epoch = True`` promises that the value is the
@@ -31,11 +31,18 @@ class Constant:
     """The same value throughout.
 
     Attributes:
-        value: the value.
+        value: the value; an int or a bool stays one.
+
+    Raises:
+        UsageError: it is not a finite number.
     """
 
     value: Number
     per_epoch = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.value, bool):
+            finite_number("value", self.value)
 
     def __call__(self, progress: Progress) -> Number:
         """The value."""
@@ -94,7 +101,7 @@ class Plan:
 
     Examples:
         >>> import hardgrad as hg
-        >>> plan = hg.Plan(depth=hg.LinearDepth(1, 3, epochs=4), lr=lambda p: 0.1 / p.controls["depth"])
+        >>> plan = hg.Plan(depth=hg.LinearDepth(1, 3, over=4), lr=lambda p: 0.1 / p.controls["depth"])
         >>> plan.at(hg.Progress(epoch=4, step=4, epochs=5))
         {'depth': 3, 'lr': 0.03333333333333333}
     """

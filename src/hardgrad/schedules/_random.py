@@ -44,12 +44,8 @@ class UniformDraw:
     unit: Unit = "step"
 
     def __post_init__(self) -> None:
-        check_curve(0, self.unit)
+        check_curve(self.unit, low=self.low, high=self.high)
         whole_number("seed", self.seed, least=0, most=2**128 - 1)
-        for name in ("low", "high"):
-            bound = getattr(self, name)
-            if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-                raise UsageError(f"{name} must be a finite number, got {bound!r}.")
         if self.low > self.high:
             raise UsageError(f"low must be at most high, got low={self.low!r} and high={self.high!r}.")
 

@@ -37,6 +37,7 @@ class Setup:
 
     candidates: tuple[Candidate, ...]
     goal: Goal
+    _: dataclasses.KW_ONLY
     cull_fraction: float = 0.0
     keep: int = 1
     engine: str = "vmap"

@@ -77,6 +77,7 @@ class Limits:
         UsageError: one is out of range.
     """
 
+    _: dataclasses.KW_ONLY
     nonfinite: int = 50
     window: int = 5
     factor: float = 2.0

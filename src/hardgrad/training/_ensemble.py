@@ -76,7 +76,7 @@ class EnsembleObjective(eqx.Module):
     """
 
     objective: Any
-    own_data: bool = eqx.field(static=True, default=False)
+    own_data: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __call__(self, model: PyTree, batch: PyTree, controls: Controls, key: Key[Array, ""]) -> Any:
         """Loss, metrics and, if the objective returns one, the changed model."""

@@ -110,7 +110,7 @@ class EvolutionMethod(AbstractMethod):
             "best_so_far": told.best_fitness,
             "sigma": jnp.exp(jnp.mean(jnp.log(asked.std))),
         }
-        return mean if self.trained == "mean" else best, told, Outcome(loss, metrics, diagnostics, None)
+        return mean if self.trained == "mean" else best, told, Outcome(loss, None, metrics, diagnostics)
 
 
 def _flatten(params: Params) -> Array:

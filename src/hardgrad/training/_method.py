@@ -19,15 +19,15 @@ class Outcome(NamedTuple):
 
     Attributes:
         loss: the objective before the update.
+        gradient: the estimated gradient, or None for a method that has none.
         metrics: the objective's metrics before the update.
         diagnostics: what estimator and optimiser say about the step: a flat dict of scalars.
-        gradient: the estimated gradient, or None for a method that has none.
     """
 
     loss: Float[Array, ""]
+    gradient: Params | None
     metrics: Metrics
     diagnostics: Metrics
-    gradient: Params | None
 
 
 class AbstractMethod(eqx.Module):
@@ -103,5 +103,5 @@ class GradientMethod(AbstractMethod):
             **estimate.diagnostics,
             **optimizer_diagnostics(optimizer_state),
         }
-        outcome = Outcome(estimate.loss, estimate.metrics, diagnostics, estimate.gradient)
+        outcome = Outcome(estimate.loss, estimate.gradient, estimate.metrics, diagnostics)
         return new_params, (estimator_state, optimizer_state), outcome

@@ -148,8 +148,8 @@ def train_step(
     def hold(state: TrainState) -> tuple[Any, Any, Outcome]:
         value, metrics = loss(state.params)
         shape = jax.eval_shape(update, state)[2]
-        absent = jax.tree.map(_not_computed, (shape.diagnostics, shape.gradient))
-        return state.params, state.method, Outcome(value, metrics, *absent)
+        gradient, diagnostics = jax.tree.map(_not_computed, (shape.gradient, shape.diagnostics))
+        return state.params, state.method, Outcome(value, gradient, metrics, diagnostics)
 
     if FREEZE in loss.controls:
         frozen = jnp.asarray(loss.controls[FREEZE], bool)

@@ -81,19 +81,29 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's content at once: readers see the old one or the new one."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content at once: readers see the old one or the new one.
+
+    Raises:
+        UsageError: the disk is full or may not be written.
+    """
     beside = temporary(path)
     with disk_errors(path):
         try:
-            with open(beside, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(beside, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
         except OSError:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
             raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of text, in UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def _to_numpy(leaf: Any) -> tuple[NDArray[Any], str]:

@@ -71,6 +71,7 @@ class Trainer:
     method: AbstractMethod
     plan: Plan = dataclasses.field(default_factory=Plan)
     callbacks: Sequence[Callback] = ()
+    _: dataclasses.KW_ONLY
     precision: str | None = None
     accumulate: int = 1
     steps_per_dispatch: int | None = None

@@ -24,7 +24,7 @@ class ArmsObjective(eqx.Module):
     """
 
     arms: Mapping[str, Any]
-    own_data: bool = eqx.field(static=True, default=False)
+    own_data: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __call__(self, model: Mapping[str, Any], batch: Any, controls: Controls, key: Key[Array, ""]) -> Any:
         """Loss, metrics, and the changed models where an arm has running state."""

@@ -149,7 +149,7 @@ class Race(AbstractMethod):
             metrics[f"{name}_loss"] = jnp.mean(losses)
             diagnostics |= {f"{name}/{what}": jnp.mean(said[what]) for what in _TOLD if what in said}
         loss = jnp.mean(jnp.stack(list(metrics.values())))
-        return after, memory, Outcome(loss, metrics, diagnostics, None)
+        return after, memory, Outcome(loss, None, metrics, diagnostics)
 
 
 def _axes(state: Any) -> Any:

@@ -171,7 +171,7 @@ def spectrograms(target: Path, sung: Path) -> Any:
     panels = figure.subplots(2, 2, sharex=True, width_ratios=(1, 2))
     sounds = [read_wav(path) for path in (target, sung)]
     loudest = max(float(np.max(np.abs(sound))) for sound, _ in sounds)
-    levels = [_decibels(sound) for sound, _ in sounds]
+    levels = [decibels(sound) for sound, _ in sounds]
     top = max(float(level.max()) for level in levels)
     for (wave, image), (sound, rate), level, label in zip(
         panels, sounds, levels, ("recorded", "sung alone"), strict=True
@@ -199,7 +199,8 @@ def spectrograms(target: Path, sung: Path) -> Any:
 _WINDOW, _HOP = 512, 64
 
 
-def _decibels(sound: NDArray[np.float64]) -> NDArray[np.float64]:
+def decibels(sound: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The spectrogram of a sound ``[time]``, ``[frame, frequency]`` from 0 Hz to half the sample rate."""
     padded = np.pad(sound, _WINDOW // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
     magnitudes = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW)))

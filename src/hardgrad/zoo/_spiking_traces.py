@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..core import UsageError
 from ..training import FitResult, Run, RunFolder, Status
-from ..training._storage import disk_errors, temporary
+from ..training._storage import write_bytes
 from ..training.callbacks import Callback
 
 _FILE, _LARGEST = "spikes.safetensors", 256 * 2**20
@@ -114,15 +113,7 @@ def write_traces(folder: RunFolder, traces: Sequence[Trace]) -> None:
             arrays[f"{index}.rates"] = np.ascontiguousarray(trace.rates, np.float32)
         arrays[f"{index}.threshold"] = np.array([trace.threshold], np.float32)
     names = {f"{index}.name": trace.name for index, trace in enumerate(traces)}
-    path = folder.path / _FILE
-    beside = temporary(path)
-    with disk_errors(path):
-        try:
-            beside.write_bytes(safetensors.numpy.save(arrays, metadata=names))
-            os.replace(beside, path)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
+    write_bytes(folder.path / _FILE, safetensors.numpy.save(arrays, metadata=names))
 
 
 class KeepTraces(Callback):

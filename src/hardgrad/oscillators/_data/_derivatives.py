@@ -21,8 +21,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from ...core import UsageError
-from ._checks import check_choice
+from ...core import UsageError, one_of
 
 Differences = Literal["central", "savitzky-golay"]
 """Stencils of derivatives by name."""
@@ -60,7 +59,7 @@ def derivatives(
         >>> print(velocity[10], acceleration[10])
         20.0 2.0
     """
-    check_choice("method", method, Differences)
+    one_of("method", method, Differences)
     if sound.ndim == 0 or sound.shape[-1] < 5:
         raise UsageError(f"a derivative takes a sound of at least 5 samples; got shape {sound.shape}.")
     margins = [(0, 0)] * (sound.ndim - 1) + [(MARGIN, MARGIN)]

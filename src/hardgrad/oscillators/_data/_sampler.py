@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from numpy.typing import NDArray
 
-from ...core import UsageError, whole_number
-from ._checks import check_choice, is_number
+from ...core import UsageError, finite_number, one_of, whole_number
+from ._checks import is_number
 from ._derivatives import MARGIN, Differences, inner_derivatives
 from ._recordings import Recording, shared_sample_rate
 
@@ -71,9 +71,8 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         lengths = ("context_seconds", "edge_ms", "silence_prefix_ms", "silence_suffix_ms", "silence_ratio")
         for name in lengths:
-            value, zero = getattr(self, name), name not in ("context_seconds", "silence_ratio")
-            if not is_number(value) or value < 0 or (value == 0 and not zero):
-                raise UsageError(f"{name} must be a finite number, {'at least' if zero else 'above'} 0; got {value!r}.")
+            above = 0.0 if name in ("context_seconds", "silence_ratio") else None
+            finite_number(name, getattr(self, name), least=0.0, above=above)
         for name in ("silence_prefix_ms", "silence_suffix_ms"):
             if getattr(self, name) >= 1000 * self.context_seconds:
                 raise UsageError(
@@ -87,7 +86,7 @@ class SamplerConfig:
         except TypeError:
             raise UsageError(f"max_segments must be a whole number; got {self.max_segments!r}.") from None
         whole_number("seed", self.seed, least=0)
-        check_choice("derivatives", self.derivatives, Differences)
+        one_of("derivatives", self.derivatives, Differences)
 
     def quotas(self) -> tuple[int, int, int]:
         """How many segments of each category are wanted; they sum to `max_segments` exactly.

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from ...core import UsageError, whole_number
-from ...training._storage import disk_errors, temporary
+from ...training._storage import write_bytes
 
 MOST_SAMPLES = 2**28  # 1 h 41 min at 44.1 kHz; 2 GiB as float64
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
@@ -210,22 +210,3 @@ def write_wav(path: str | os.PathLike[str], sound: Float[np.ndarray, " time"], s
     header += struct.pack("<4sIHHIIHH", b"fmt ", 16, _PCM, 1, sample_rate, 2 * sample_rate, 2, 16)
     header += struct.pack("<4sI", b"data", samples.nbytes)
     write_bytes(path, header + samples.tobytes())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file's content at once.
-
-    Raises:
-        UsageError: the disk is full or may not be written.
-    """
-    beside = temporary(path)
-    with disk_errors(path):
-        try:
-            with open(beside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise

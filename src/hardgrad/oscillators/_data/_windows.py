@@ -8,8 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from ...core import UsageError, whole_number
-from ._checks import check_choice, is_number
+from ...core import UsageError, finite_number, one_of, whole_number
 from ._recordings import Recording
 
 Which = Literal["first", "every"]
@@ -85,7 +84,7 @@ def cold_start_windows(
     guard = whole_number("guard", guard, least=0)
     if count is not None:
         count = whole_number("count", count, least=1)
-    check_choice("syllables", syllables, Which)
+    one_of("syllables", syllables, Which)
     windows = []
     for recording in recordings:
         onsets, offsets = recording.edges()
@@ -131,8 +130,7 @@ def mid_vocalisation_windows(
     length = whole_number("length", length, least=1)
     if count is not None:
         count = whole_number("count", count, least=1)
-    if not is_number(start_ms) or start_ms < 0:
-        raise UsageError(f"start_ms must be a finite number, at least 0; got {start_ms!r}.")
+    finite_number("start_ms", start_ms, least=0.0)
     windows = []
     for recording in recordings:
         after = round(start_ms / 1000 * recording.sample_rate)

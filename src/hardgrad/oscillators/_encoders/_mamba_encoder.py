@@ -133,22 +133,22 @@ class MambaEncoder(eqx.Module):
         return jnp.pad(out, [(0, 0), (0, 0), (first * SPAN, 0), (0, 0)])[:, :, :time]
 
     def stream(
-        self, x: Float[np.ndarray, "batch time"], v: Float[np.ndarray, "batch time"], chunk: int
+        self, x: Float[np.ndarray, "batch time"], v: Float[np.ndarray, "batch time"], chunk_size: int
     ) -> Iterator[Float[np.ndarray, "batch _ outputs"]]:
         """What the encoder gives for the whole input, piece by piece in bounded memory; see `encode_stream`."""
         time = x.shape[1]
-        chunk = min(chunk, 1 << (2 * time - 1).bit_length())  # not much more than there is
+        chunk_size = min(chunk_size, 1 << (2 * time - 1).bit_length())  # not much more than there is
         state = self._start(x.shape[0])
 
         def piece(begin: int) -> Any:
             # A chunk of [reversed, forward, zeros].
-            at = np.arange(begin, begin + chunk)
+            at = np.arange(begin, begin + chunk_size)
             at, beyond = np.where(at < time, time - 1 - at, at - time), at >= 2 * time
             at = np.where(beyond, 0, at)
             return self._inputs(*(jnp.asarray(np.where(beyond, 0, part[:, at])) for part in (x, v)))
 
-        for begin in range(0, 2 * time, chunk):
-            if begin + chunk <= time:
+        for begin in range(0, 2 * time, chunk_size):
+            if begin + chunk_size <= time:
                 state = _advanced(self, state, piece(begin))
                 continue
             state, raw = _encoded(self, state, piece(begin))

@@ -23,9 +23,9 @@ class Encoder(Protocol):
         """Raw drives of sounds `x` with velocities `v`."""
 
     def stream(
-        self, x: Float[np.ndarray, "batch time"], v: Float[np.ndarray, "batch time"], chunk: int
+        self, x: Float[np.ndarray, "batch time"], v: Float[np.ndarray, "batch time"], chunk_size: int
     ) -> Iterator[Float[np.ndarray, "batch _ outputs"]]:
-        """Consecutive pieces that joined are what a call gives, in memory that grows with `chunk`, not with time."""
+        """Pieces that joined are what a call gives, in memory that grows with `chunk_size`, not with time."""
 
     def with_constant_outputs(self, values: Mapping[int, float]) -> Encoder:
         """A copy whose outputs of these indices start constant, at these values, whatever the sound."""

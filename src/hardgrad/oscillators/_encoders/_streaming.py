@@ -34,7 +34,7 @@ def encode_stream(
     x: np.ndarray,
     v: np.ndarray,
     *,
-    chunk: int = 1 << 15,
+    chunk_size: int = 1 << 15,
 ) -> Iterator[Float[np.ndarray, "batch _ outputs"]]:
     """Raw drives piece by piece, on the host: joined along time they equal ``encoder(x, v)`` to rounding.
 
@@ -42,24 +42,24 @@ def encode_stream(
         encoder: any encoder with a method `stream`.
         x: sounds ``[batch, time]``; they may be memory-mapped.
         v: their velocities, per sample.
-        chunk: samples computed at once.
+        chunk_size: samples computed at once.
 
     Raises:
-        UsageError: `x` and `v` differ in shape, are no ``[batch, time]`` or empty, or `chunk` is no whole number of at
-            least 1.
+        UsageError: `x` and `v` differ in shape, are no ``[batch, time]`` or empty, or `chunk_size` is no whole number
+            of at least 1.
 
     Examples:
         >>> import jax
         >>> from hardgrad.oscillators import MambaEncoder
         >>> encoder = MambaEncoder((1, 1, 16), n_layers=1, key=jax.random.key(0))
         >>> x = np.zeros((1, 1000), np.float32)
-        >>> sum(piece.shape[1] for piece in encode_stream(encoder, x, x, chunk=300))
+        >>> sum(piece.shape[1] for piece in encode_stream(encoder, x, x, chunk_size=300))
         1000
     """
-    chunk = whole_number("chunk", chunk, least=1)
+    chunk_size = whole_number("chunk_size", chunk_size, least=1)
     if x.ndim != 2 or x.shape != v.shape or 0 in x.shape:
         raise UsageError(f"x and v are both [batch, time] and not empty; got shapes {x.shape} and {v.shape}.")
-    return encoder.stream(x, v, chunk)
+    return encoder.stream(x, v, chunk_size)
 
 
 def stream_drives(
@@ -69,7 +69,7 @@ def stream_drives(
     v: np.ndarray,
     *,
     sigma: float = 0.0,
-    chunk: int = 1 << 15,
+    chunk_size: int = 1 << 15,
 ) -> Iterator[dict[str, Float[np.ndarray, "batch _ ..."]]]:
     """Low-passed drives piece by piece, on the host: joined, what a whole-input pass gives to rounding.
 
@@ -79,7 +79,7 @@ def stream_drives(
         x: sounds ``[batch, time]``.
         v: their velocities, per sample.
         sigma: of the low-pass, in frames of the encoder, which are samples where it has no ``hop``; 0 or less is none.
-        chunk: samples computed at once.
+        chunk_size: samples computed at once.
 
     Raises:
         UsageError: as `encode_stream`; `sigma` is not finite.
@@ -87,7 +87,7 @@ def stream_drives(
     filters: dict[str, LowpassStream] = {}
     hop = int(getattr(encoder, "hop", 1))
     frames = 1 + -(-(x.shape[1] - 1) // hop)
-    for raw in encode_stream(encoder, x, v, chunk=chunk):
+    for raw in encode_stream(encoder, x, v, chunk_size=chunk_size):
         smooth = {}
         for name, drive in field.drives(jnp.asarray(raw)).items():
             stream = filters.setdefault(name, LowpassStream(sigma, frames))

@@ -8,6 +8,8 @@ Source: the published system.
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,7 @@ class PolynomialField(AbstractField):
     """
 
     order: int = eqx.field(static=True, default=3)
+    _: dataclasses.KW_ONLY
     keep_const: bool = eqx.field(static=True, default=False)
     amplitude: float = eqx.field(static=True, default=1.0)
 

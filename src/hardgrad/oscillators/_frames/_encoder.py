@@ -171,11 +171,11 @@ class FrameEncoder(eqx.Module):
         return jnp.concatenate([_CORRECTION * raw[..., :1] + pitch[..., None], raw[..., 1:]], axis=-1)
 
     def stream(
-        self, x: Float[np.ndarray, "batch time"], v: Float[np.ndarray, "batch time"], chunk: int
+        self, x: Float[np.ndarray, "batch time"], v: Float[np.ndarray, "batch time"], chunk_size: int
     ) -> Iterator[Float[np.ndarray, "batch _ outputs"]]:
         """What a call gives, piece by piece: each piece is computed from its own samples and those it can see."""
         hop, time = self.hop, x.shape[1]
-        frames, size = 1 + -(-(time - 1) // hop), max(1, chunk // hop)
+        frames, size = 1 + -(-(time - 1) // hop), max(1, chunk_size // hop)
         margin = -(-self.reach // hop) + 1
         # One shape for all pieces but those cut short by the ends: one compiled program.
         for begin in range(0, frames, size):

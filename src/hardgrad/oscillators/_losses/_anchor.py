@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ...core import UsageError, whole_number
-from ._checks import Scalar, Values, number, rows
+from ...core import UsageError, finite_number, whole_number
+from ._checks import Scalar, Values, rows
 
 
 def anchor_loss(model: Values, data: Values, variance: Any = None, *, floor: float | None = None) -> Scalar:
@@ -40,11 +40,11 @@ def anchor_loss(model: Values, data: Values, variance: Any = None, *, floor: flo
     model, data = rows(model=model, data=data)
     data = jax.lax.stop_gradient(data)
     given = variance is not None
-    least = (1e-6 if given else 1e-3) if floor is None else number("floor", floor, above=True)
+    least = (1e-6 if given else 1e-3) if floor is None else finite_number("floor", floor, above=0.0)
     if not given:
         variance = jnp.var(data, ddof=1)
     elif not isinstance(variance, jax.Array):
-        variance = number("variance", variance)
+        variance = finite_number("variance", variance, least=0.0)
     return jnp.mean(jnp.square(model - data)) / jnp.maximum(jnp.asarray(variance).astype(model.dtype), least)
 
 
@@ -69,7 +69,7 @@ def anchor_variance(
         3.1111
     """
     batch_size = whole_number("batch_size", batch_size, least=1)
-    number("floor", floor, above=True)
+    finite_number("floor", floor, above=0.0)
     if accelerations.ndim != 2 or accelerations.shape[0] < 1 or accelerations.shape[1] < 2:
         raise UsageError(f"accelerations must be [examples, time] with time at least 2, got {accelerations.shape}.")
     values = np.asarray(accelerations, np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,15 +28,3 @@ def rows(**arrays: Any) -> tuple[Array, ...]:
     head = jnp.asarray(next(iter(arrays.values())))
     dtype = head.dtype if head.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
     return tuple(jnp.asarray(array).astype(dtype) for array in arrays.values())
-
-
-def number(name: str, value: Any, *, least: float = 0.0, above: bool = False) -> float:
-    """`value` as a finite float that is at least `least`, or above it.
-
-    Raises:
-        UsageError: it is not.
-    """
-    plain = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not plain or not math.isfinite(value) or value < least or (above and value == least):
-        raise UsageError(f"{name} must be a finite number {'above' if above else 'at least'} {least:g}; got {value!r}.")
-    return float(value)

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ...core import finite_number
 from .._encoders import gaussian_lowpass
-from ._checks import Scalar, Values, number, rows
+from ._checks import Scalar, Values, rows
 from ._slopes import absolute
 
 _SILENT = 1e-6  # added to the target's mean envelope
@@ -41,7 +42,7 @@ def envelope(u: Values, sigma: float) -> Float[Array, "batch time"]:
         UsageError: a shape or number out of range.
     """
     (u,) = rows(u=u)
-    smooth = gaussian_lowpass(absolute(u), number("sigma", sigma))
+    smooth = gaussian_lowpass(absolute(u), finite_number("sigma", sigma, least=0.0))
     return jnp.maximum(smooth, 0.0)  # rounding of a loud sound may leave a silence just below 0, where ln fails
 
 
@@ -79,6 +80,6 @@ def envelope_log_loss(generated: Values, target: Values, epsilon: Any = 1e-4) ->
     """
     generated, target = rows(generated=generated, target=target)
     if not isinstance(epsilon, jax.Array):
-        number("epsilon", epsilon, above=True)
+        finite_number("epsilon", epsilon, above=0.0)
     epsilon = jnp.asarray(epsilon).astype(generated.dtype)
     return jnp.mean(absolute(jnp.log((generated + epsilon) / (jax.lax.stop_gradient(target) + epsilon))))

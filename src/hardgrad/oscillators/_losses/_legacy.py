@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...core import UsageError, whole_number
-from ._checks import Scalar, Values, number, rows
+from ...core import UsageError, finite_number, whole_number
+from ._checks import Scalar, Values, rows
 
 
 def one_step_loss(model: Values, data: Values) -> Scalar:
@@ -54,7 +54,7 @@ def weight_penalty(weights: Values, base: Any) -> Scalar:
     if weights.ndim != 4 or weights.shape[2] != weights.shape[3] or 0 in weights.shape:
         raise UsageError(f"weights must be [batch, time, P, P], got {weights.shape}.")
     if not isinstance(base, jax.Array):
-        number("base", base, above=True)
+        finite_number("base", base, above=0.0)
     powers = weights.shape[2]
     degree = jnp.arange(powers)[:, None] + jnp.arange(powers)
     price = jnp.asarray(base).astype(weights.dtype) ** degree.astype(weights.dtype)

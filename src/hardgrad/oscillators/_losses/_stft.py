@@ -26,8 +26,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from ...core import UsageError, did_you_mean, whole_number
-from ._checks import Scalar, Values, number, rows
+from ...core import UsageError, did_you_mean, finite_number, whole_number
+from ._checks import Scalar, Values, rows
 from ._slopes import absolute, root
 
 SpectralForm = Literal["parallel_wavegan", "ddsp"]
@@ -135,6 +135,7 @@ class SpectralLoss:
     """
 
     configs: tuple[tuple[int, int], ...] = ((256, 64), (512, 128), (1024, 256))
+    _: dataclasses.KW_ONLY
     eps: float = 1e-3
     eps_sc: float = 1e-2
     form: SpectralForm = "parallel_wavegan"
@@ -147,9 +148,9 @@ class SpectralLoss:
             if len(config) != 2:
                 raise UsageError(f"configs holds pairs (n_fft, hop), got {config!r}.")
             whole_number("hop", config[1], least=1, most=whole_number("n_fft", config[0], least=2))
-        number("eps", self.eps, above=True)
-        number("eps_sc", self.eps_sc, above=True)
-        number("alpha", self.alpha)
+        finite_number("eps", self.eps, above=0.0)
+        finite_number("eps_sc", self.eps_sc, above=0.0)
+        finite_number("alpha", self.alpha, least=0.0)
         if self.form not in get_args(SpectralForm):
             raise UsageError(f"form is not {self.form!r}. {did_you_mean(str(self.form), get_args(SpectralForm))}")
 

@@ -39,16 +39,16 @@ class AutonomyScore:
         spec_corr: in [-1, 1]; NaN where not bounded, as are the penalties.
         amp_pen: at least 0; a factor e costs 1.
         pitch_pen: at least 0; an octave costs ln 2.
-        bounded: whether the rollout is finite and not silent.
         signed_amp: ln (std_a / std_x), above 0 where the rollout is too loud; as it came, before `rescale`.
+        bounded: whether the rollout is finite and not silent.
     """
 
     score: float
     spec_corr: float
     amp_pen: float
     pitch_pen: float
-    bounded: bool
     signed_amp: float
+    bounded: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ def autonomy(target: Sound, generated: Sound, sample_rate: int, *, rescale: bool
     sounds = pair(target, generated, sample_rate)
     target = detrend(sounds.target)
     check_audible(target)
-    divergent = AutonomyScore(DIVERGENT, math.nan, math.nan, math.nan, False, math.nan)
+    divergent = AutonomyScore(DIVERGENT, math.nan, math.nan, math.nan, math.nan, bounded=False)
     if not np.isfinite(sounds.generated).all():
         return divergent
     with np.errstate(over="ignore", invalid="ignore"):  # of a rollout so loud that its square overflows
@@ -154,7 +154,9 @@ def autonomy(target: Sound, generated: Sound, sample_rate: int, *, rescale: bool
         terms = _terms(Pair(target, generated, sounds.sample_rate))
     amplitude = abs(math.log((loudness + 1e-12) / (wanted + 1e-12)))
     score = terms[0] - amplitude - terms[1]
-    return AutonomyScore(score, terms[0], amplitude, terms[1], True, signed) if math.isfinite(score) else divergent
+    if not math.isfinite(score):
+        return divergent
+    return AutonomyScore(score, terms[0], amplitude, terms[1], signed, bounded=True)
 
 
 def _terms(sounds: Pair) -> tuple[float, float]:

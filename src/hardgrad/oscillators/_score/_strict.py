@@ -36,6 +36,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ...core import finite_number
 from ._sound import high_pass, mel_spectrogram, pitch, smooth_envelope
 from ._windows import (
     DIVERGENT,
@@ -46,7 +47,6 @@ from ._windows import (
     check_audible,
     correlation,
     pair,
-    positive,
     score_each,
 )
 
@@ -152,7 +152,7 @@ def strict_autonomy(
     """
     sounds = pair(target, generated, sample_rate)
     if bound is not None:
-        positive("bound", bound)
+        finite_number("bound", bound, above=0.0)
     ours = high_pass(sounds.target, sample_rate)
     check_audible(ours)
     reason = _why_unbounded(sounds.generated, float(np.abs(sounds.target).max()))

@@ -8,9 +8,9 @@ import os
 import numpy as np
 from jaxtyping import Float
 
-from ...core import UsageError
+from ...core import UsageError, finite_number
 from .._data import write_wav
-from ._windows import SILENT, Sound, positive
+from ._windows import SILENT, Sound
 
 Accelerations = Float[np.ndarray, "..."]
 """``[segments, time]``."""
@@ -36,7 +36,7 @@ def deployed(generated: Sound, reference_rms: float) -> Sound:
         >>> deployed(np.array([-1.0, 1.0]), 0.25)
         array([-0.25,  0.25])
     """
-    reference_rms = positive("reference_rms", reference_rms)
+    reference_rms = finite_number("reference_rms", reference_rms, above=0.0)
     sound = np.array(generated, np.float64)
     if not np.isfinite(sound).all() or (loudness := float(np.std(sound))) < SILENT:
         return sound
@@ -60,7 +60,7 @@ def peak_normalise(sound: Sound, peak: float = 0.95) -> Sound:
         >>> peak_normalise(np.array([0.0, -0.2, 0.1]))
         array([ 0.   , -0.95 ,  0.475])
     """
-    peak = positive("peak", peak)
+    peak = finite_number("peak", peak, above=0.0)
     values = np.asarray(sound, np.float64)
     if not np.isfinite(values).all():
         raise UsageError(

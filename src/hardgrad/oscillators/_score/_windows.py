@@ -51,17 +51,6 @@ def pair(target: Sound, generated: Sound, sample_rate: int) -> Pair:
     return Pair(ours, theirs, sample_rate)
 
 
-def positive(name: str, value: float) -> float:
-    """`value`, a finite number above 0.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if not math.isfinite(value) or value <= 0.0:
-        raise UsageError(f"{name} must be a finite number above 0, got {value!r}.")
-    return float(value)
-
-
 def check_audible(target: Floats) -> None:
     """Raise `UsageError` where there is nothing to compare with."""
     if np.std(target) < SILENT:

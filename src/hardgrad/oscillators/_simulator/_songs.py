@@ -12,11 +12,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from ...core import UsageError, whole_number
-from ...training._storage import disk_errors, write_text
+from ...core import UsageError, one_of, whole_number
+from ...training._storage import disk_errors, write_bytes, write_text
 from .._data import Recording, write_wav
-from .._data._checks import check_choice, is_number
-from .._data._wav import write_bytes
+from .._data._checks import is_number
 from ._motif import SOURCE_PITCHES, TRACT_PITCHES, draw_motif, rendition
 from ._source import Exponents, sing_source, source_coefficients
 from ._tract import sing_tract
@@ -86,8 +85,8 @@ def simulate_songs(
     count, first = whole_number("count", count, least=1), whole_number("first", first, least=0)
     seed = whole_number("seed", seed, least=0)
     sample_rate = whole_number("sample_rate", sample_rate, least=16_000, most=192_000)
-    check_choice("bird", bird, Bird)
-    check_choice("repertoire", repertoire, Repertoire)
+    one_of("bird", bird, Bird)
+    one_of("repertoire", repertoire, Repertoire)
     if not is_number(peak) or not 0 < peak <= 1:
         raise UsageError(f"peak must be above 0 and at most 1; got {peak!r}.")
     if not is_number(noise) or not 0 <= noise <= 1:

@@ -7,6 +7,7 @@ The rollout sees the sound only through its drives, which are smooth over a mill
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -43,6 +44,7 @@ class SongModel(eqx.Module):
     encoder: Any
     field: AbstractField
     tract: VocalTract | None = None
+    _: dataclasses.KW_ONLY
     lowpass: float = eqx.field(static=True, default=1e-3)
     sample_rate: int = eqx.field(static=True, default=44100)
     saturation: Saturation = eqx.field(static=True, default_factory=Saturation)

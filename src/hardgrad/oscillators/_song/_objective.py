@@ -9,6 +9,7 @@ alone teaches nothing. An onset is begun cold, from noise; everything else from 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -60,6 +61,7 @@ class SongObjective(eqx.Module):
     """
 
     spectral: SpectralLoss = eqx.field(static=True, default_factory=SpectralLoss)
+    _: dataclasses.KW_ONLY
     variance: float = 1.0  # not static: seeds that differ in it still share a program
     lambda_spec: float = eqx.field(static=True, default=1.0)
     lambda_tf: float = eqx.field(static=True, default=1.0)

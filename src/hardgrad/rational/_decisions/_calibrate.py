@@ -31,8 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core import UsageError
-from .._checks import check_choice, check_number
+from ...core import UsageError, finite_number, one_of
 from ._calibration import Calibration, check_costs, cost_a_row
 from ._decode import InferenceConfig, strict_inference
 from ._proportion import Proportion, beta_quantile, check_confidence
@@ -101,7 +100,7 @@ def calibrate(
         raise UsageError("state costs, or a false-rejection rate (with or without guarantee), not both.")
     check_confidence(confidence)
     rows = _rows(output, is_bottom, is_finite, score)
-    if minimum_recall is not None and check_number("minimum_recall", minimum_recall, least=0.0) > 1.0:
+    if minimum_recall is not None and finite_number("minimum_recall", minimum_recall, least=0.0) > 1.0:
         raise UsageError(f"minimum_recall is a rate, at most 1; got {minimum_recall!r}.")
     if minimum_recall is not None and not rows.bottom.size:
         raise UsageError("minimum_recall needs rows labelled ⊥; there are none.")
@@ -114,7 +113,7 @@ def calibrate(
     else:
         if bottom_share is not None:
             raise UsageError("bottom_share weighs costs; it has no part in a false-rejection rate.")
-        rate = 0.01 if false_rejection_rate is None else check_number("false_rejection_rate", false_rejection_rate)
+        rate = 0.01 if false_rejection_rate is None else finite_number("false_rejection_rate", false_rejection_rate)
         if not 0.0 < rate < 1.0:
             raise UsageError(f"false_rejection_rate must lie between 0 and 1; got {rate!r}.")
         tau = _for_rate(rows, _allowed(rows, rate, confidence if guarantee else None))
@@ -172,7 +171,7 @@ class _Labelled(NamedTuple):
 
 def _rows(output: Any, is_bottom: Any, is_finite: Any, score: Score) -> _Labelled:
     """Check the arrays, and part the scores by label."""
-    check_choice("score", score, Score)
+    one_of("score", score, Score)
     if isinstance(output, tuple):
         if len(output) != 2:
             raise UsageError(f"output is (P, Q) or an array of scores; got a tuple of {len(output)}.")
@@ -311,6 +310,6 @@ def _measure(rows: _Labelled, tau: float, score: Score, confidence: float, **ask
 def _check_share(share: float | None, rows: _Labelled) -> float:
     if share is None:
         return rows.bottom.size / (rows.bottom.size + rows.finite.size)
-    if not 0.0 < check_number("bottom_share", share) < 1.0:
+    if not 0.0 < finite_number("bottom_share", share) < 1.0:
         raise UsageError(f"bottom_share must lie between 0 and 1; got {share!r}.")
     return float(share)

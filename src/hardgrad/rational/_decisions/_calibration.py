@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from ...core import UsageError, whole_number
-from .._checks import check_choice, check_number
+from ...core import UsageError, finite_number, one_of, whole_number
 from ._decode import InferenceConfig
 from ._proportion import Proportion, check_confidence
 from ._scores import Score, check_tau
@@ -136,7 +135,7 @@ def cost_a_row(cost: tuple[float, float], share: float, recall: Any, rejected: A
 def check_costs(cost: Any) -> tuple[float, float]:
     if not isinstance(cost, tuple | list) or len(cost) != 2:
         raise UsageError(f"cost is (of accepting a ⊥, of rejecting a finite row); got {cost!r}.")
-    return check_number("cost[0]", cost[0], above=0.0), check_number("cost[1]", cost[1], above=0.0)
+    return finite_number("cost[0]", cost[0], above=0.0), finite_number("cost[1]", cost[1], above=0.0)
 
 
 def _percent(rate: float | None) -> str:
@@ -159,7 +158,7 @@ def _from_json(document: Mapping[str, Any] | str) -> Calibration:
         ("method", Method),
         ("dtype", Literal["float16", "bfloat16", "float32", "float64"]),
     ):
-        check_choice(name, document[name], known)
+        one_of(name, document[name], known)
     confidence, method = document["confidence"], document["method"]
     check_confidence(confidence)
     rate, cost, share = document["false_rejection_rate"], document["cost"], document["bottom_share"]
@@ -167,9 +166,9 @@ def _from_json(document: Mapping[str, Any] | str) -> Calibration:
     if (rate is not None, cost is not None, share is not None) != (by_rate, by_cost, by_cost):
         raise UsageError(f"false_rejection_rate, cost and bottom_share don't fit the method {method!r}.")
     for name, value in (("false_rejection_rate", rate), ("bottom_share", share)):
-        if value is not None and not 0.0 < check_number(name, value) < 1.0:
+        if value is not None and not 0.0 < finite_number(name, value) < 1.0:
             raise UsageError(f"{name} must lie between 0 and 1; got {value!r}.")
-    tau = check_number("tau_infer", document["tau_infer"], above=0.0)
+    tau = finite_number("tau_infer", document["tau_infer"], above=0.0)
     if float(check_tau(tau, jnp.dtype(document["dtype"]))) != tau:
         raise UsageError(f"tau_infer={tau!r} is no {document['dtype']} number: the document was changed.")
     InferenceConfig(tau_infer=tau, score=document["score"])
@@ -194,6 +193,6 @@ def _proportion(name: str, given: Any, confidence: float) -> Proportion:
         raise UsageError(f"{name} must hold count, total, low and high; got {given!r}.")
     found = Proportion(given["count"], given["total"], confidence)
     for end in ("low", "high"):
-        if not math.isclose(check_number(f"{name}.{end}", given[end]), getattr(found, end), abs_tol=1e-9):
+        if not math.isclose(finite_number(f"{name}.{end}", given[end]), getattr(found, end), abs_tol=1e-9):
             raise UsageError(f"{name}.{end}={given[end]!r} does not follow from its counts: the document was changed.")
     return found

@@ -25,8 +25,7 @@ import numpy as np
 from jaxtyping import Array, Int
 from numpy.typing import NDArray
 
-from ...core import UsageError
-from .._checks import check_choice, check_number
+from ...core import UsageError, finite_number, one_of
 from ._scores import Mask, Score, Values, check_tau, projective_output, real_dtype, score_of, shrink
 
 Codes = Int[Array | np.ndarray, "..."]
@@ -55,11 +54,11 @@ class InferenceConfig:
     score: Score = "denominator"
 
     def __post_init__(self) -> None:
-        check_choice("score", self.score, Score)
-        object.__setattr__(self, "tau_infer", check_number("tau_infer", self.tau_infer, above=0.0))
+        one_of("score", self.score, Score)
+        object.__setattr__(self, "tau_infer", finite_number("tau_infer", self.tau_infer, above=0.0))
         if self.tau_train is not None:
             least = self.tau_infer
-            object.__setattr__(self, "tau_train", check_number("tau_train", self.tau_train, least=least))
+            object.__setattr__(self, "tau_train", finite_number("tau_train", self.tau_train, least=least))
         largest = self.tau_infer if self.tau_train is None else self.tau_train
         if self.score == "projective" and largest > 1.0:
             raise UsageError(
@@ -188,6 +187,6 @@ def _validity(xp: Any, Q: Any, factors: Sequence[Any] | None, taus: Any) -> list
                 f"got {array.dtype} of {array.shape}."
             )
         pairs.append(
-            (array, np.asarray(check_number(f"validity_taus[{index}]", tau, least=0.0), real_dtype(array.dtype)))
+            (array, np.asarray(finite_number(f"validity_taus[{index}]", tau, least=0.0), real_dtype(array.dtype)))
         )
     return pairs

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core import UsageError
-from .._checks import check_number
+from ...core import UsageError, finite_number
 from ._scores import Mask, Values
 
 Event = dict[str, Any]
@@ -75,7 +74,7 @@ def safe_sentinel(decoded: Values, invalid_mask: Mask, *, sentinel: float) -> ND
     """
     values, invalid = _pair(decoded, invalid_mask=invalid_mask)
     with np.errstate(over="ignore"):
-        rounded = np.asarray(check_number("sentinel", sentinel)).astype(values.dtype)
+        rounded = np.asarray(finite_number("sentinel", sentinel)).astype(values.dtype)
     if not np.isfinite(rounded):
         raise UsageError(f"sentinel={sentinel!r} is not finite in {values.dtype}.")
     return _replace(values, invalid, rounded)

@@ -16,8 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 from numpy.typing import NDArray
 
-from ...core import UsageError
-from .._checks import check_number
+from ...core import UsageError, finite_number
 
 Labels = Bool[Array | np.ndarray, "..."] | Int[Array | np.ndarray, "..."]
 Values = Num[Array | np.ndarray, "..."]
@@ -137,7 +136,7 @@ def fnr_at_fpr(labels: Labels, scores: Values, *, budget: float) -> OperatingPoi
     Raises:
         UsageError: as `roc_auc`, or the budget is out of range.
     """
-    if check_number("budget", budget, least=0.0) > 1.0:
+    if finite_number("budget", budget, least=0.0) > 1.0:
         raise UsageError(f"budget is a rate, from 0 to 1; got {budget!r}.")
     hits, misses, thresholds = _counts(*_valid(labels, scores))
     false_positive, false_negative = _share(np.cumsum(misses), misses.sum()), _share(np.cumsum(hits), hits.sum())

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core import UsageError, whole_number
-from .._checks import check_number
+from ...core import UsageError, finite_number, whole_number
 from ._decode import StrictResult
 from ._scores import Mask
 
@@ -114,7 +113,7 @@ class StrictInferenceMonitor:
         on_event: Callable[[Event], None] | None = None,
         kept_summaries: int = 1000,
     ) -> None:
-        if drift_threshold is not None and check_number("drift_threshold", drift_threshold, above=0.0) > 1.0:
+        if drift_threshold is not None and finite_number("drift_threshold", drift_threshold, above=0.0) > 1.0:
             raise UsageError(f"drift_threshold is a change of a rate, at most 1; got {drift_threshold!r}.")
         self.bundle_id = bundle_id
         self.drift_threshold = drift_threshold

@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...core import UsageError, whole_number
-from .._checks import check_number
+from ...core import UsageError, finite_number, whole_number
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Proportion:
 
 
 def check_confidence(confidence: Any) -> None:
-    if not 0.0 < check_number("confidence", confidence) < 1.0:
+    if not 0.0 < finite_number("confidence", confidence) < 1.0:
         raise UsageError(f"confidence must lie between 0 and 1; got {confidence!r}.")
 
 

@@ -19,8 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 from numpy.typing import NDArray
 
-from ...core import UsageError
-from .._checks import check_choice
+from ...core import UsageError, one_of
 
 Score = Literal["denominator", "projective"]
 Values = Inexact[Array | np.ndarray, "..."]
@@ -58,7 +57,7 @@ def rejection_score(P: Values, Q: Values, score: Score = "projective") -> Scores
         >>> rejection_score(P, Q)
         array([0.8, 0.8])
     """
-    check_choice("score", score, Score)
+    one_of("score", score, Score)
     xp, P, Q, outputs = projective_output(P, Q)
     with np.errstate(all="ignore"):
         found: Array | NDArray[Any] = xp.asarray(score_of(xp, P, Q, outputs, score))

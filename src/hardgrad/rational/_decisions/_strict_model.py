@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 import equinox as eqx
 
-from ...core import UsageError
-from .._checks import check_choice
+from ...core import UsageError, one_of
 from ._decode import InferenceConfig, StrictResult, strict_inference
 from ._scores import Values, namespace
 
@@ -38,7 +37,7 @@ class StrictModel(eqx.Module):
     third_output: ThirdOutput = eqx.field(static=True, default="refuse")
 
     def __check_init__(self) -> None:
-        check_choice("third_output", self.third_output, ThirdOutput)
+        one_of("third_output", self.third_output, ThirdOutput)
 
     def __call__(self, x: Any, validity_denominator: Values | None = None) -> StrictResult:
         """Decode the model's output for `x`.

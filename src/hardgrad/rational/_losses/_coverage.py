@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import check_choice
+from ...core import one_of
 from .._policies import GradientPolicy, get_policy
 from .._shapes import align, alike
 from ._losses import Mask, Scalar, Values, Weights, check_static, mean, size, within
@@ -108,7 +108,7 @@ def soft_coverage_loss(Q: Values, tau: Any, temperature: Any, target: Any, mode:
     check_static("tau", tau)
     check_static("temperature", temperature, above=True)
     check_static("target", target, most=1.0)
-    check_choice("mode", mode, CoverageMode)
+    one_of("mode", mode, CoverageMode)
     (Q,) = alike(Q)
     magnitude = size(Q)
     tau, temperature = (jnp.asarray(x).astype(magnitude.dtype) for x in (tau, temperature))

@@ -23,8 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact
 
-from ...core import UsageError
-from .._checks import check_choice
+from ...core import UsageError, one_of
 from .._shapes import align, alike
 
 Reduction = Literal["population", "conditional"]
@@ -213,7 +212,7 @@ def margin_loss(
         UsageError: shapes that don't fit, an unknown reduction, or a τ out of range.
     """
     check_static("tau_train", tau_train)
-    check_choice("reduction", reduction, Reduction)
+    one_of("reduction", reduction, Reduction)
     (Q,) = alike(Q)
     mask = jnp.ones((), bool) if mask_finite is None else jnp.asarray(mask_finite)
     Q, mask = align(Q=Q, mask_finite=mask)

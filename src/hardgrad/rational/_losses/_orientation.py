@@ -21,8 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ...core import UsageError
-from .._checks import check_choice
+from ...core import UsageError, one_of
 from .._shapes import align, alike
 from ._losses import Mask, Scalar, Values, Weights, check_static, mean, to_size, tuple_norm
 
@@ -74,7 +73,7 @@ def sign_consistency_loss(
         angle      -0.0031 -3.1406
         projection -2.0000 -0.0000
     """
-    check_choice("form", form, Orientation)
+    one_of("form", form, Orientation)
     check_static("gamma", gamma)
     check_static("epsilon_sing", epsilon_sing)
     P, Q, Y_n, Y_d = alike(P, Q, Y_n, Y_d)

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ...core import UsageError, did_you_mean
-from .._checks import check_choice
+from ...core import UsageError, did_you_mean, one_of
 from .._shapes import alike
 from ._coverage import rejection_loss, soft_rejection_loss
 from ._losses import Mask, Reduction, Scalar, Values, Weights, check_static, chordal_loss, implicit_loss, margin_loss
@@ -53,6 +52,7 @@ class LossConfig:
         UsageError: a number that is not finite or negative, a coverage above 1, an unknown form.
     """
 
+    _: dataclasses.KW_ONLY
     gamma: float = 1e-9
     tau_train: float = 1e-4
     epsilon_sing: float = 1e-3
@@ -71,12 +71,12 @@ class LossConfig:
         for name in ("gamma", "tau_train", "epsilon_sing", *LAMBDAS):
             check_static(name, getattr(self, name))
         check_static("target_coverage", self.target_coverage, most=1.0)
-        check_choice("fit", self.fit, Fit)
+        one_of("fit", self.fit, Fit)
         if self.detach_scale and self.fit != "implicit":
             raise UsageError(f"detach_scale is for fit='implicit'; fit={self.fit!r} has no scale to detach.")
-        check_choice("orientation", self.orientation, Orientation)
-        check_choice("rejection", self.rejection, Rejection)
-        check_choice("margin_reduction", self.margin_reduction, Reduction)
+        one_of("orientation", self.orientation, Orientation)
+        one_of("rejection", self.rejection, Rejection)
+        one_of("margin_reduction", self.margin_reduction, Reduction)
 
 
 class SCMTrainingLoss(eqx.Module):

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 import jax
 
-from ...core import UsageError, whole_number
+from ...core import UsageError, finite_number, one_of, whole_number
 from ...training.callbacks import Callback
-from .._checks import check_choice, check_number
 from .._policies import GradientPolicy
 from ._curriculum import LossWeightsCurriculum, check_weights
 from ._metric_log import Record
@@ -118,10 +117,10 @@ class TrainingConfig:
         if self.use_amp is not None:
             _check_kind("use_amp", self.use_amp, bool, "True, False or None")
             object.__setattr__(self, "mixed_precision", self.use_amp)
-        check_choice("amp_dtype", self.amp_dtype, AmpDtype)
-        check_choice("scheduler_cadence", self.scheduler_cadence, Cadence)
-        check_choice("execution", self.execution, Execution)
-        check_number("learning_rate", self.learning_rate, above=0.0)
+        one_of("amp_dtype", self.amp_dtype, AmpDtype)
+        one_of("scheduler_cadence", self.scheduler_cadence, Cadence)
+        one_of("execution", self.execution, Execution)
+        finite_number("learning_rate", self.learning_rate, above=0.0)
         if self.gradient_policy is not None:
             _check_kind("gradient_policy", self.gradient_policy, GradientPolicy, "a GradientPolicy or None")
         if self.loss_curriculum is not None:
@@ -149,13 +148,13 @@ class TrainingConfig:
 
     def _check_thresholds(self) -> None:
         for name in ("tau_infer", "tau_train_min", "tau_train_max"):
-            check_number(name, getattr(self, name), above=0.0)
+            finite_number(name, getattr(self, name), above=0.0)
         if not self.tau_infer <= self.tau_train_min <= self.tau_train_max:
             raise UsageError(
                 "thresholds must be in the order tau_infer <= tau_train_min <= tau_train_max, got "
                 f"{self.tau_infer!r}, {self.tau_train_min!r}, {self.tau_train_max!r}."
             )
-        if check_number("coverage_threshold", self.coverage_threshold, least=0.0) > 1.0:
+        if finite_number("coverage_threshold", self.coverage_threshold, least=0.0) > 1.0:
             raise UsageError(f"coverage_threshold must lie in [0, 1], got {self.coverage_threshold!r}.")
 
     @property

@@ -75,7 +75,7 @@ class AdaptiveSampler(Callback):
         gamma: γ in (0, 1], the weight of the latest epoch.
         alpha: α.
         s_min: the least weight, above 0.
-        chunk: rows evaluated together.
+        chunk_size: rows evaluated together.
 
     Raises:
         UsageError: a number out of range.
@@ -91,15 +91,15 @@ class AdaptiveSampler(Callback):
         gamma: Number = 0.1,
         alpha: Number = 1.0,
         s_min: Number = 0.1,
-        chunk: int = 65536,
+        chunk_size: int = 65536,
     ):
-        for name, value in {"tau_train": tau_train, "beta": beta, "s_min": s_min, "chunk": chunk}.items():
+        for name, value in {"tau_train": tau_train, "beta": beta, "s_min": s_min, "chunk_size": chunk_size}.items():
             if not 0 < value < np.inf:
                 raise UsageError(f"{name} must be a number above 0, got {value!r}.")
         if not 0 < gamma <= 1 or not np.isfinite(alpha):
             raise UsageError(f"gamma must lie in (0, 1] and alpha be finite, got gamma={gamma!r}, alpha={alpha!r}.")
         self.tau_train, self.beta, self.gamma = tau_train, beta, gamma
-        self.alpha, self.s_min, self.chunk = alpha, s_min, chunk
+        self.alpha, self.s_min, self.chunk_size = alpha, s_min, chunk_size
         self._inputs: Any = None
         self._bottom: NDArray[Any] = np.zeros(0, bool)
         self._average: NDArray[Any] = np.zeros(0, np.float32)
@@ -141,8 +141,8 @@ class AdaptiveSampler(Callback):
     def on_epoch_end(self, run: Run, record: EpochRecord) -> None:
         """Evaluate the model on all rows."""
         model = eqx.nn.inference_mode(run.model)
-        chunks = range(0, len(self._bottom), self.chunk)
-        q = [np.asarray(_smallest_denominator(model, self._inputs[i : i + self.chunk])) for i in chunks]
+        chunks = range(0, len(self._bottom), self.chunk_size)
+        q = [np.asarray(_smallest_denominator(model, self._inputs[i : i + self.chunk_size])) for i in chunks]
         self.update(np.concatenate(q))
 
     def state(self) -> Any:
