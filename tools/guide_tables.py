@@ -8,13 +8,14 @@ Usage: python tools/guide_tables.py [--check] [PAGE]
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from _tables import filled, table
 from hardgrad.zoo import entries
 from hardgrad.zoo._families import FAMILIES, Method, family, method
 from hardgrad.zoo._guide import Basis, Cell, Row, Verdict
@@ -23,15 +24,6 @@ from hardgrad.zoo._guide_architectures import ARCHITECTURES
 from hardgrad.zoo._guide_derivatives import DERIVATIVES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "explanation" / "choosing.md"
-_PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """The lines of a table in Markdown."""
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |"
 
 
 def families() -> Iterator[str]:
@@ -134,15 +126,6 @@ def _short(cell: Cell) -> str:
     return f"{_verdict(cell.verdict)}<br>{recipe}"
 
 
-def filled(text: str) -> str:
-    """A page with its tables as the data has them.
-
-    Raises:
-        KeyError: the page asks for a table there is not.
-    """
-    return _PLACE.sub(lambda found: f"{found[1]}\n{chr(10).join(TABLES[found[2]]()).strip()}\n\n{found[3]}", text)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Write the page, or say whether it is up to date."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -150,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if the page is out of date")
     options = parser.parse_args(arguments)
     text = options.page.read_text(encoding="utf-8")
-    new = filled(text)
+    new = filled(text, TABLES)
     if options.check:
         if new != text:
             print(f"{options.page} is out of date: python tools/guide_tables.py", file=sys.stderr)

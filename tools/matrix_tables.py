@@ -9,15 +9,17 @@ Usage: python tools/matrix_tables.py [--check | --take FILE]
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from _tables import filled, table
 from hardgrad.core import dumps
 from hardgrad.zoo._matrix import Setup, heat_map
 from hardgrad.zoo._matrix._figure import as_svg
@@ -28,15 +30,6 @@ from hardgrad.zoo._matrix._table import figure, shown
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "explanation"
 PAGE, FIGURES = FOLDER / "matrix.md", FOLDER / "matrix.json"
 PICTURES = {False: FOLDER / "matrix.svg", True: FOLDER / "matrix-seconds.svg"}
-_PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    """The lines of a table in Markdown."""
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |"
 
 
 def scores(content: Mapping[str, Any], *, seconds: bool) -> Iterator[str]:
@@ -147,17 +140,6 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
 }
 
 
-def filled(text: str, content: Mapping[str, Any]) -> str:
-    """A page with its tables as the figures have them.
-
-    Raises:
-        KeyError: the page asks for a table there is not.
-    """
-    return _PLACE.sub(
-        lambda place: f"{place[1]}\n{chr(10).join(TABLES[place[2]](content)).strip()}\n\n{place[3]}", text
-    )
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Write the page, or say whether it is up to date."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -170,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
         FIGURES.write_text(dumps(taken, indent=1) + "\n", encoding="utf-8")
     content = numbers(json.loads(FIGURES.read_text(encoding="utf-8")))
     text = PAGE.read_text(encoding="utf-8")
-    new = filled(text, content)
+    new = filled(text, {name: functools.partial(make, content) for name, make in TABLES.items()})
     if options.check:
         if new != text:
             print(f"{PAGE} is out of date: python tools/matrix_tables.py", file=sys.stderr)

@@ -32,7 +32,6 @@ from ._shares import rows as rows_of
 from ._statistics import Floats
 from ._verdicts import judge
 
-_BACKWARD = 2  # forward evaluations that a backward pass counts as
 FRAMES, _MOST_FRAMES = 16, 64
 _GROWTH_BATCHES = 4
 _BLIND_DIRECTIONS = 32
@@ -82,7 +81,7 @@ class Work:
         self.size = count_parameters(self.params)
         self.dtype = float_dtype(self.params)
         contract = self.estimator.contract
-        self.cost = contract.evaluations(self.size) + _BACKWARD * contract.backward_passes
+        self.cost = contract.work(self.size)
         self.norm = _probe.norm_of(self.params)
         self.eps = float(np.finfo(self.dtype).eps)
 

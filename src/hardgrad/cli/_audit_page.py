@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..audit import Audit
-from ..report._images import slug
 from ..report._style import png
-from ..report._template import PAGE, STYLE
+from ..report._template import page
 from ..report._text import escape
 from ..training._storage import write_text
 from ..zoo._audit_figures import audit_figures
@@ -29,25 +28,18 @@ def write_page(found: Audit, path: Path) -> None:
     for title, figure in audit_figures(found).items():
         sections[title] = _picture(title, figure)
     sections["All figures"] = f"<pre>{escape(chr(10).join(found.lines()))}</pre>"
-    taken: set[str] = set()
-    names = {title: slug(title, taken) for title in sections}
-    page = PAGE.format(
-        kind="gradient",
-        title=escape(found.title),
-        style=STYLE,
+    text = page(
+        "gradient",
+        found.title,
+        sections,
         badge=answer.level,
         status=_WORDS[answer.level] if not found.no_derivative else "no gradient",
-        reason=escape(answer.text),
+        reason=answer.text,
         description=(f"<p>Next: {escape(answer.next)}</p>\n" if answer.next else "")
         + f"<p>{escape(found.estimator)}, order {escape(found.order)}, {found.parameters:,} parameters.</p>",
-        navigation=" ".join(f'<a href="#{names[title]}">{escape(title)}</a>' for title in sections),
-        sections="\n".join(
-            f'<section id="{names[title]}">\n<h2>{escape(title)}</h2>\n{content}\n</section>'
-            for title, content in sections.items()
-        ),
-        footer=escape(f"{found.evaluations:,} evaluations of the objective, {found.seconds:.1f} s."),
+        footer=f"{found.evaluations:,} evaluations of the objective, {found.seconds:.1f} s.",
     )
-    write_text(path, page)
+    write_text(path, text)
 
 
 def _verdict(one: Any) -> str:

@@ -80,7 +80,7 @@ def run(arguments: list[str]) -> int:
 def _written(path: Path, content: dict[str, Any]) -> Path:
     """The page, with the pictures in it and beside it."""
     from ..report._images import publish
-    from ..report._template import PAGE, STYLE
+    from ..report._template import page
     from ..report._text import escape
     from ..training._storage import write_bytes, write_text
     from ..zoo._matrix import heat_map, lines
@@ -102,22 +102,16 @@ def _written(path: Path, content: dict[str, Any]) -> Path:
         "Rules": f"<ul>{rules}</ul>",
         "Go on": f"<p>Every figure is in matrix.json. The same again:</p>\n<pre>{escape(_command(content))}</pre>",
     }
-    page = PAGE.format(
-        kind="matrix",
-        title="Every method on every application",
-        style=STYLE,
+    text = page(
+        "matrix",
+        "Every method on every application",
+        sections,
         badge="warn" if content["smoke"] else "good",
         status="smoke" if content["smoke"] else "completed",
-        reason=escape(f"{content['budget']:,} evaluations a run, {len(content['seeds'])} seeds, {content['date']}."),
-        description="",
-        navigation=" ".join(f'<a href="#{name.lower().replace(" ", "-")}">{name}</a>' for name in sections),
-        sections="\n".join(
-            f'<section id="{name.lower().replace(" ", "-")}">\n<h2>{name}</h2>\n{text}\n</section>'
-            for name, text in sections.items()
-        ),
-        footer=escape(", ".join(f"{name} {version}" for name, version in content["environment"].items())),
+        reason=f"{content['budget']:,} evaluations a run, {len(content['seeds'])} seeds, {content['date']}.",
+        footer=", ".join(f"{name} {version}" for name, version in content["environment"].items()),
     )
-    write_text(path / "matrix.html", page)
+    write_text(path / "matrix.html", text)
     return path / "matrix.html"
 
 

@@ -29,7 +29,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "_json": ("dumps", "number"),
     "_numbers": ("finite_number", "one_of", "whole_number"),
     "_objective": ("Loss", "LossFunction", "Metrics", "Objective", "take_running"),
-    "_order": ("Contract", "Order"),
+    "_order": ("BACKWARD_COSTS", "Contract", "Order"),
     "_progress": ("Progress",),
     "_trees": (
         "Params",
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from ._objective import Metrics as Metrics
     from ._objective import Objective as Objective
     from ._objective import take_running as take_running
+    from ._order import BACKWARD_COSTS as BACKWARD_COSTS
     from ._order import Contract as Contract
     from ._order import Order as Order
     from ._progress import Progress as Progress

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+BACKWARD_COSTS = 2
+"""Forward evaluations that one backward pass is counted as."""
+
 
 class Order(enum.Enum):
     """The information a method uses."""
@@ -39,3 +42,7 @@ class Contract:
     def evaluations(self, parameter_count: int) -> int:
         """Forward evaluations of the objective in one step for `parameter_count` scalars."""
         return self.fixed_evaluations + self.evaluations_per_parameter * parameter_count
+
+    def work(self, parameter_count: int) -> int:
+        """The same with backward passes, each counted as `BACKWARD_COSTS` forward evaluations."""
+        return self.evaluations(parameter_count) + BACKWARD_COSTS * self.backward_passes

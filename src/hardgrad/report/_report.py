@@ -15,7 +15,7 @@ from ._images import publish
 from ._sounds import players
 from ._summary import FAILED, RUNNING, Summary, summarize
 from ._tables import Table
-from ._template import PAGE, STYLE
+from ._template import page
 from ._text import escape
 
 if TYPE_CHECKING:
@@ -86,21 +86,14 @@ def write_report(
 
 
 def _page(title: str, description: str, path: Path, summary: Summary, contents: Mapping[str, str]) -> str:
-    shown = {name: content for name, content in contents.items() if content}
-    anchors = {name: name.lower().replace(" ", "-") for name in shown}
     paragraphs = [part for part in re.split(r"\n\s*\n", description.strip()) if part]
-    footer = f"Run {path}" + (f", begun {summary.begun}" if summary.begun else "") + ". Epochs count from 0."
-    return PAGE.format(
-        kind="run",
-        title=escape(title),
-        style=STYLE,
+    return page(
+        "run",
+        title,
+        contents,
         badge=_BADGES.get(summary.status, "note"),
-        status=escape(summary.status),
-        reason=escape(summary.reason),
+        status=summary.status,
+        reason=summary.reason,
         description="\n".join(f"<p>{escape(part)}</p>" for part in paragraphs),
-        navigation=" ".join(f'<a href="#{anchors[name]}">{name}</a>' for name in shown),
-        sections="\n".join(
-            f'<section id="{anchors[name]}">\n<h2>{name}</h2>\n{content}\n</section>' for name, content in shown.items()
-        ),
-        footer=escape(footer),
+        footer=f"Run {path}" + (f", begun {summary.begun}" if summary.begun else "") + ". Epochs count from 0.",
     )

@@ -17,7 +17,7 @@ from ._panels import epochs_along, line, scale
 from ._records import Series, metric
 from ._style import BLUE, GREEN, SOFT, house_style, new_figure
 from ._tables import Table, settings_table
-from ._template import PAGE, STYLE
+from ._template import page
 from ._text import count, escape, figure_text, format_number
 
 if TYPE_CHECKING:
@@ -86,23 +86,16 @@ def write_search_report(
         "Settings": settings_table(settings, "Settings") if settings else "",
         "Go on": shell,
     }
-    shown = {name: content for name, content in contents.items() if content}
-    page = PAGE.format(
-        kind="search",
-        title=escape(title),
-        style=STYLE,
+    text = page(
+        "search",
+        title,
+        contents,
         badge={"completed": "good", "failed": "bad"}.get(outcome, "note"),
-        status=escape(outcome),
-        reason=escape(reason),
-        description="",
-        navigation=" ".join(f'<a href="#{name.lower().replace(" ", "-")}">{name}</a>' for name in shown),
-        sections="\n".join(
-            f'<section id="{name.lower().replace(" ", "-")}">\n<h2>{name}</h2>\n{content}\n</section>'
-            for name, content in shown.items()
-        ),
-        footer=escape(f"Search {path}. Epochs count from 0."),
+        status=outcome,
+        reason=reason,
+        footer=f"Search {path}. Epochs count from 0.",
     )
-    write_text(path / "report.html", page)
+    write_text(path / "report.html", text)
     return path / "report.html"
 
 

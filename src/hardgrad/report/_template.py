@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ._text import escape
+
 # The policy forbids a browser to fetch or run anything, whatever a run's files have in them.
-PAGE = """<!DOCTYPE html>
+_PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -30,7 +34,7 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 
-STYLE = """
+_STYLE = """
 :root {
   --page: #f6f7f9; --card: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #d9dee3;
   --link: #005a8f; --good: #116b47; --good-card: #dcf3e8; --note: #0b4f80; --note-card: #dcecf8;
@@ -132,3 +136,44 @@ footer { color: var(--soft); font-size: .82rem; margin-top: 1.5rem; }
   .badge, .warnings { border: 1px solid currentColor; }
 }
 """
+
+
+def page(
+    kind: str,
+    title: str,
+    sections: Mapping[str, str],
+    *,
+    badge: str,
+    status: str,
+    reason: str,
+    footer: str,
+    description: str = "",
+) -> str:
+    """A whole page; all but `sections` and `description`, which are HTML, is plain text.
+
+    Args:
+        kind: of what it is the report.
+        title: its heading.
+        sections: by heading; empty ones are left out.
+        badge: the status's colour: ``"good"``, ``"note"``, ``"warn"`` or ``"bad"``.
+        status: how it ended, in a word or two.
+        reason: the same in a sentence.
+        footer: the last line.
+        description: paragraphs below the status.
+    """
+    shown = {name: (name.lower().replace(" ", "-"), content) for name, content in sections.items() if content}
+    return _PAGE.format(
+        kind=escape(kind),
+        title=escape(title),
+        style=_STYLE,
+        badge=badge,
+        status=escape(status),
+        reason=escape(reason),
+        description=description,
+        navigation=" ".join(f'<a href="#{anchor}">{escape(name)}</a>' for name, (anchor, _) in shown.items()),
+        sections="\n".join(
+            f'<section id="{anchor}">\n<h2>{escape(name)}</h2>\n{content}\n</section>'
+            for name, (anchor, content) in shown.items()
+        ),
+        footer=escape(footer),
+    )

@@ -12,13 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ..core import AbstractEstimator, Contract, Controls, Estimate, Loss, LossFunction, Metrics, Params, UsageError
+from ..core import (
+    BACKWARD_COSTS,
+    AbstractEstimator,
+    Contract,
+    Controls,
+    Estimate,
+    Loss,
+    LossFunction,
+    Metrics,
+    Params,
+    UsageError,
+)
 from ..estimators import AntitheticNES, Autodiff, Hybrid
 from ..training import EnsembleObjective, EpochRecord
 from ._digits_config import Config
 from ._verdicts import compare, spread
-
-_BACKWARD = 2  # forward passes that a backward pass takes the time of
 
 
 class EachMember(AbstractEstimator):
@@ -115,11 +124,7 @@ def estimators(config: Config) -> dict[str, AbstractEstimator]:
 
 def work(config: Config) -> dict[str, int]:
     """Forward evaluations a step of each arm, a backward pass counted as two."""
-    found = {}
-    for name, estimator in estimators(config).items():
-        contract = estimator.contract
-        found[name] = contract.fixed_evaluations + _BACKWARD * contract.backward_passes
-    return found
+    return {name: estimator.contract.work(0) for name, estimator in estimators(config).items()}
 
 
 def hybrid_lines(config: Config, accuracy: Mapping[str, list[float]], last: EpochRecord | None) -> list[str]:
@@ -136,7 +141,8 @@ def hybrid_lines(config: Config, accuracy: Mapping[str, list[float]], last: Epoc
     lines = [
         f"At the same steps the hybrid {compare(mixed, alone, -1.0)} the surrogate alone: "
         f"{np.mean(points):+.2f} ± {spread(points):.2f} points.",
-        f"A step takes {units['hybrid']} evaluations to {units['surrogate']}; a backward pass counts as {_BACKWARD}.",
+        f"A step takes {units['hybrid']} evaluations to {units['surrogate']}; "
+        f"a backward pass counts as {BACKWARD_COSTS}.",
     ]
     said = {} if last is None else last.metrics
     if "hybrid/cosine" in said:

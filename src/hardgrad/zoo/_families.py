@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..core import Order
-
-BACKWARD_COSTS = 2
-"""Forward evaluations that one backward pass is counted as."""
+from ..core import BACKWARD_COSTS, Order
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,6 @@ from ...training import (
     SepCMAES,
     controlled,
 )
-from .._families import BACKWARD_COSTS
 from ._problem import Problem
 from ._transfer import by_conversion, by_eprop, by_feedback_alignment, by_synthetic_gradients, quantised
 
@@ -158,14 +157,12 @@ def costs(method: AbstractMethod, parameters: int) -> tuple[int, ...]:
         method: any; the samples of its `Hybrid` may have turns.
         parameters: how many.
     """
-    contract = method.contract
-    whole = contract.evaluations(parameters) + BACKWARD_COSTS * contract.backward_passes
+    whole = method.contract.work(parameters)
     estimator = getattr(method, "estimator", None)
     turns = getattr(estimator, "zeroth", None)
     if not isinstance(turns, Every):
         return (whole,)
-    sampled = turns.contract
-    saved = sampled.evaluations(parameters) + BACKWARD_COSTS * sampled.backward_passes
+    saved = turns.contract.work(parameters)
     return (whole, *(whole - saved,) * (turns.n - 1))
 
 

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ...core import UsageError
+from ...core import BACKWARD_COSTS, UsageError
 from ...training._folder import environment
-from .._families import BACKWARD_COSTS
 from ._applications import problem
 from ._cell import Cell, Shared
 from ._methods import ENTRIES, affordable
