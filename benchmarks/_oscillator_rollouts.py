@@ -37,12 +37,12 @@ class Case:
         self.x0, self.v0 = (rng.uniform(0.2, 0.4, batch).astype(np.float32) for _ in "xv")
         self.v0 *= 0.5
 
-    def program(self, method: str, saturation: str = "none", segment: int | None = None) -> Any:
+    def program(self, form: str, saturation: str = "none", segment: int | None = None) -> Any:
         """Compiled: x, and the gradients of coefficients and start."""
         bounds = Saturation(saturation)
 
         def loss(given: Any) -> Any:
-            x, v = rollout(self.exponents, *given, saturation=bounds, segment=segment, method=method)
+            x, v = rollout(self.exponents, *given, saturation=bounds, segment=segment, form=form)
             return (jnp.sum(x * x) + jnp.sum(v * v)) / 2, x
 
         def both(*given: Any) -> Any:
@@ -95,9 +95,9 @@ def rollouts(order: int, sizes: Sizes, *, kernel: bool, floor: bool) -> dict[str
     """One table; returns the compiled programs, by label and horizon."""
     cases = {horizon: Case(order, horizon, sizes.batch) for horizon in sizes.horizons}
     last = sizes.horizons[-1:]
-    methods = ["scan", "adjoint", *["kernel"] * kernel]
-    programs = {method: {n: case.program(method) for n, case in cases.items()} for method in methods}
-    programs |= {f"{method}, knee": {n: cases[n].program(method, "knee") for n in last} for method in methods[1:]}
+    forms = ["scan", "adjoint", *["kernel"] * kernel]
+    programs = {form: {n: case.program(form) for n, case in cases.items()} for form in forms}
+    programs |= {f"{form}, knee": {n: cases[n].program(form, "knee") for n in last} for form in forms[1:]}
     rows: dict[str, dict[int, float]] = {}
     reference: dict[int, Any] = {}
 
@@ -151,9 +151,9 @@ def memory(order: int, programs: dict[str, Any], sizes: Sizes) -> None:
     first, last = sizes.horizons[0], sizes.horizons[-1]
     rows = {label: programs[label] for label in ("scan", "adjoint", "kernel") if label in programs}
     if order == 3:
-        for method in ("scan", "adjoint"):
-            programs_of = {n: Case(order, n, sizes.batch).program(method, segment=SEGMENT) for n in sizes.horizons}
-            rows[f"{method}, segment {SEGMENT}"] = programs_of
+        for form in ("scan", "adjoint"):
+            programs_of = {n: Case(order, n, sizes.batch).program(form, segment=SEGMENT) for n in sizes.horizons}
+            rows[f"{form}, segment {SEGMENT}"] = programs_of
     else:
         rows[f"adjoint, segment {SEGMENT}"] = {last: Case(order, last, sizes.batch).program("adjoint", segment=SEGMENT)}
     mebi = 2.0**-20

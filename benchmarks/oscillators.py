@@ -35,7 +35,7 @@ from _oscillator_common import QUICK, Sizes, best, once, peers
 from _oscillator_rollouts import memory, rollouts
 from _oscillator_steps import seeds, songs, steps
 
-from hardgrad.oscillators import FrameEncoder, MambaEncoder, SpectralLoss, rollout_method
+from hardgrad.oscillators import FrameEncoder, MambaEncoder, SpectralLoss, rollout_form
 
 SCANS = "C floor: selective scans alone"
 DDSP = tuple((n_fft, n_fft // 4) for n_fft in (2048, 1024, 512, 256, 128, 64))
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: that it works, not how fast")
     sizes = QUICK if parser.parse_args().quick else Sizes()
     floor = has_compiler()
-    kernel = rollout_method(((1, 0),)) == "kernel"
+    kernel = rollout_form(((1, 0),)) == "kernel"
     if not peers:
         print("PyTorch is not installed: its rows are left out (pip install torch)")
     if not floor:

@@ -59,7 +59,7 @@ except ImportError:
     spyx = None
 
 FLOOR = "BLAS + C floor, one thread"
-FORMS: dict[str, dict[str, Any]] = {"hardgrad, scan": {"method": "scan"}, "hardgrad, layers": {"method": "layers"}}
+FORMS: dict[str, dict[str, Any]] = {"hardgrad, scan": {"form": "scan"}, "hardgrad, layers": {"form": "layers"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,7 @@ def steps(time_steps: int, batch: int, sizes: Sizes, *, floor: bool) -> None:
         turns[FLOOR] = Turn(floor_of(given, inputs, labels)[0].step, sizes.repeats, one_thread)
     forms = {
         **{label: (inputs, settings) for label, settings in FORMS.items()},
-        "hardgrad, scan, packed inputs": (bits, {"method": "scan", "steps": time_steps}),
+        "hardgrad, scan, packed inputs": (bits, {"form": "scan", "steps": time_steps}),
         f"hardgrad, segments of {segment}, packed": (bits, {"segment": segment, "steps": time_steps}),
     }
     for label, (x, settings) in forms.items():

@@ -3,7 +3,7 @@
 What this holds to, over all public functions, constructors and methods:
 
 * Two arguments that may be given by position stand in the same order wherever both occur.
-* `key` is by name only, but in an objective, whose order is ``(model, batch, controls, key)``, and in what draws.
+* `key` is by name only, but in an objective, whose order is ``(model, batch, controls, key)``.
 * A switch is by name only: ``fit(True)`` says nothing to its reader.
 * At most four arguments with a default may be given by position: nobody counts to five.
 * Synonyms are not used: `learning_rate` and not ``lr``, `steps` and not ``n_steps``, `chunk_size` and not ``chunk``.
@@ -52,8 +52,6 @@ RECORDS = {
 BY_POSITION = {
     "core.Loss": "the objective's own order: model, batch, controls, key",
     "core.named_key": "its one subject is the key",
-    "spiking.rate_code": "draws, and like jax.random takes the key it draws with among its few arguments",
-    "spiking.shift_augment": "draws, likewise",
 }
 """Functions whose `key` may be given by position."""
 
@@ -61,19 +59,15 @@ SWITCHES = {
     ("core.Loss", "inference"): "the trainer makes it",
     ("rational.SCMArray", "mask"): "value and tag: the published pair",
     ("rational.SCMValue", "is_bottom"): "value and tag: the published pair",
-    ("spiking.SilencePenalty", "published"): "three arguments in all, the last of which picks a form",
-    ("spiking.SparsityPenalty", "published"): "likewise",
 }
 """Switches that may be given by position."""
 
 MANY = {
-    "audit.AuditCase": "a case is written down by name, field by field",
     "core.Loss": "the trainer makes it",
 }
 """More than four defaults by position."""
 
 ORDERS = {
-    frozenset({"estimator", "objective"}): "WithObjective wraps the estimator; what is trained comes first elsewhere",
     frozenset({"epoch", "seed"}): "rows of an epoch, drawn with a seed",
 }
 """Pairs whose order differs with a reason."""

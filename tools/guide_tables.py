@@ -22,6 +22,7 @@ from hardgrad.zoo._guide import Basis, Cell, Row, Verdict
 from hardgrad.zoo._guide_applications import APPLICATIONS
 from hardgrad.zoo._guide_architectures import ARCHITECTURES
 from hardgrad.zoo._guide_derivatives import DERIVATIVES
+from hardgrad.zoo._measured import Measured, measured
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "explanation" / "choosing.md"
 
@@ -55,8 +56,10 @@ def details(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         yield f"### {row.title}\n"
         yield f"`{row.name}`: {row.about}.\n"
+        figures = measured(row.matrix)
+        in_matrix = [f"[in the matrix](matrix.md), {row.matrix}"] if figures else []
         yield from table(
-            ("family", "verdict", "take", "why", "rests on", "shown by"),
+            ("family", "verdict", "take", "why", "rests on", "shown by", *in_matrix),
             (
                 (
                     family(order).title,
@@ -65,6 +68,7 @@ def details(rows: Sequence[Row]) -> Iterator[str]:
                     cell.why,
                     cell.basis.value,
                     _recipes(cell),
+                    *([_quoted(figures.get(order))] if figures else []),
                 )
                 for order, cell in row.cells.items()
             ),
@@ -115,6 +119,10 @@ def _linked(entry: Method) -> str:
 
 def _verdict(verdict: Verdict) -> str:
     return f"**{verdict.value}**" if verdict is Verdict.FIRST else verdict.value
+
+
+def _quoted(figure: Measured | None) -> str:
+    return "–" if figure is None else f"**{figure}**" if figure.best else str(figure)
 
 
 def _recipes(cell: Cell) -> str:

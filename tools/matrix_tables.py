@@ -1,7 +1,8 @@
-"""Writes the tables and the picture of docs/explanation/matrix.md from matrix.json beside it.
+"""Writes all that quotes the matrix, from docs/explanation/matrix.json.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; all else is written by hand. The
-figures come from a run: ``hardgrad matrix --out DIR``, then ``python tools/matrix_tables.py --take DIR/matrix.json``.
+That is matrix.md beside it with its pictures, what `hardgrad choose` quotes, and choosing.md, which shows the same. A
+table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; all else is written by hand. The figures come from a
+run: ``hardgrad matrix --out DIR``, then ``python tools/matrix_tables.py --take DIR/matrix.json``.
 
 Usage: python tools/matrix_tables.py [--check | --take FILE]
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,13 +22,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import guide_tables
 from _tables import filled, table
 from hardgrad.core import dumps
 from hardgrad.zoo._matrix import Setup, heat_map
 from hardgrad.zoo._matrix._figure import as_svg
 from hardgrad.zoo._matrix._names import APPLICATIONS, METHODS
 from hardgrad.zoo._matrix._setup import numbers
-from hardgrad.zoo._matrix._table import figure, shown
+from hardgrad.zoo._matrix._table import shown
+from hardgrad.zoo._measured import PATH as QUOTED
+from hardgrad.zoo._measured import figure
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "explanation"
 PAGE, FIGURES = FOLDER / "matrix.md", FOLDER / "matrix.json"
@@ -129,6 +135,20 @@ def command(content: Mapping[str, Any]) -> Iterator[str]:
     yield from ("```sh", " ".join(parts), "```")
 
 
+def quoted(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What advice quotes: the best method of each family in every column, at equal evaluations."""
+    found: dict[str, Any] = {"date": content["date"], "budget": content["budget"], "seeds": len(content["seeds"])}
+    found["columns"] = {}
+    for name, column in content["columns"].items():
+        families = found["columns"][name] = dict[str, Any]()
+        for method, cell in shown(column, seconds=False).items():
+            entry = content["methods"][method]
+            if cell.status == "ok" and cell.median < families.get(entry["order"], {"median": math.inf})["median"]:
+                one = {"median": float(f"{cell.median:.4g}"), "spread": float(f"{cell.spread:.2g}"), "best": cell.best}
+                families[entry["order"]] = {"label": entry["label"], **one}
+    return found
+
+
 TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "command": command,
     "evaluations": lambda content: scores(content, seconds=False),
@@ -140,6 +160,11 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
 }
 
 
+def _compact(text: str) -> str:
+    """JSON with each innermost list on one line."""
+    return re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write the page, or say whether it is up to date."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -149,18 +174,21 @@ def main(arguments: list[str] | None = None) -> int:
     if options.take is not None:
         taken = json.loads(options.take.read_text(encoding="utf-8"))
         taken["environment"].pop("platform", None)  # whose machine it was says nothing
-        FIGURES.write_text(dumps(taken, indent=1) + "\n", encoding="utf-8")
+        FIGURES.write_text(_compact(dumps(taken, indent=1)) + "\n", encoding="utf-8")
     content = numbers(json.loads(FIGURES.read_text(encoding="utf-8")))
     text = PAGE.read_text(encoding="utf-8")
     new = filled(text, {name: functools.partial(make, content) for name, make in TABLES.items()})
+    quotes = dumps(quoted(content), indent=1) + "\n"
     if options.check:
-        if new != text:
-            print(f"{PAGE} is out of date: python tools/matrix_tables.py", file=sys.stderr)
-        return int(new != text)
+        stale = [path for path, wanted in ((PAGE, new), (QUOTED, quotes)) if path.read_text(encoding="utf-8") != wanted]
+        for path in stale:
+            print(f"{path} is out of date: python tools/matrix_tables.py", file=sys.stderr)
+        return int(bool(stale))
     PAGE.write_text(new, encoding="utf-8")
+    QUOTED.write_text(quotes, encoding="utf-8")
     for seconds, path in PICTURES.items():
         path.write_bytes(as_svg(heat_map(content, seconds=seconds)))
-    return 0
+    return guide_tables.main([])
 
 
 if __name__ == "__main__":

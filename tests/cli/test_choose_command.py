@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from hardgrad.cli import choose_command, main
+from hardgrad.core import Order
 from hardgrad.zoo import entries
 from hardgrad.zoo._advice import OTHER, Question, advise
 from hardgrad.zoo._guide_applications import APPLICATIONS
 from hardgrad.zoo._guide_architectures import ARCHITECTURES
 from hardgrad.zoo._guide_derivatives import DERIVATIVES
+from hardgrad.zoo._measured import measured
 
 GIVEN = ["choose", "--application", "control", "--architecture", "lif", "--derivative", "none"]
 
@@ -57,6 +59,8 @@ def test_the_answer_names_method_reasons_recipe_and_command(capsys):
         "  note          Your budget is 3,030 steps of it.",
         "  recipe        control-lif-es, which shows this application and architecture",
         "  hardgrad run control-lif-es --smoke",
+        "Measured by hardgrad matrix on a small problem, 'control' (",
+        f"  {measured('control')[Order.ZERO]}",
         "Not possible here: ",
     ):
         assert any(line.startswith(wanted) for line in lines), wanted

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from hardgrad.cli import main
 
 
@@ -28,17 +26,21 @@ def test_two_cells_of_a_smoke_run(tmp_path, capsys):
 
     # What is left out is as it was; nothing is computed again.
     before = (out / "matrix.json").read_bytes()
-    assert main(["matrix", "--out", str(out)]) == 0
-    assert "of trivial" not in capsys.readouterr().err
-    assert (out / "matrix.json").read_bytes() == before
+    for again in (["matrix", "--out", str(out)], ["resume", str(out)]):
+        assert main(again) == 0
+        assert "of trivial" not in capsys.readouterr().err
+        assert (out / "matrix.json").read_bytes() == before
+    assert main(["resume", str(out), "--until", "3"]) == 2
+    assert "--until is about a run; a matrix knows" in capsys.readouterr().err
+    assert main(["report", str(out)]) == 2
+    assert f"is a matrix; its page is {out / 'matrix.html'}" in capsys.readouterr().err
     assert main(["matrix", "--out", str(out), "--budget", "301"]) == 2
     assert "holds a matrix of other budget" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["matrix"])
-def test_help_names_every_row_and_column(command, capsys):
+def test_help_names_every_row_and_column(capsys):
     from hardgrad.zoo._matrix._names import APPLICATIONS, METHODS
 
-    assert main([command, "--help"]) == 0
+    assert main(["matrix", "--help"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in (*APPLICATIONS, *METHODS))

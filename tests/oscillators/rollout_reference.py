@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardgrad.oscillators import Saturation, rollout_method
+from hardgrad.oscillators import Saturation, rollout_form
 
 Floats = NDArray[np.float64]
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 EXPONENTS = ((0, 0), (1, 0), (0, 1), (2, 0), (3, 1), (1, 3))
 
 # What can be had on this machine, beside the reference scan.
-METHODS = ["adjoint"] + (["kernel"] if rollout_method(EXPONENTS) == "kernel" else [])
+FORMS = ["adjoint"] + (["kernel"] if rollout_form(EXPONENTS) == "kernel" else [])
 
 
 def knee(u: Floats, bound: float) -> Floats:

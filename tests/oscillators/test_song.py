@@ -117,7 +117,7 @@ def test_at_rest_it_sings_at_its_pitch_and_near_its_amplitude(omega):
     field = LimitCycleField(amplitude=0.1)
     raw = jnp.zeros((1, 6000, field.outputs)).at[..., 0].set(np.log(omega))
     coefficients = field.coefficients(field.drives(raw))
-    x, _ = rollout(field.exponents, coefficients, jnp.array([1e-3]), jnp.array([0.0]), method="scan")
+    x, _ = rollout(field.exponents, coefficients, jnp.array([1e-3]), jnp.array([0.0]), form="scan")
     late = np.asarray(x[0, 3000:], float)
     spectrum = np.abs(np.fft.rfft((late - late.mean()) * np.hanning(3000), 1 << 16))
     found = 2 * np.pi * spectrum.argmax() / (1 << 16)
@@ -138,7 +138,7 @@ def test_its_timbre_does_not_depend_on_its_pitch(x64):
             jnp.array([0.05]),
             jnp.array([0.0]),
             substeps=substeps,
-            method="scan",
+            form="scan",
         )
         return x[0]
 

@@ -26,7 +26,7 @@ KEY = jax.random.key(0)
 
 def test_rates_are_proportional_to_values_and_steps_independent():
     values = jnp.array([[0.0, 0.2, 1.0, 1.7, -3.0]])
-    spikes = rate_code(values, 20_000, KEY, most=0.5)
+    spikes = rate_code(values, 20_000, most=0.5, key=KEY)
     assert spikes.shape == (1, 20_000, 5)
     assert spikes.dtype == values.dtype
     assert set(np.unique(spikes)) == {0.0, 1.0}
@@ -36,10 +36,10 @@ def test_rates_are_proportional_to_values_and_steps_independent():
 
 
 def test_a_certain_spike_comes_at_every_step_and_keys_decide_the_rest():
-    assert rate_code(jnp.ones((2, 3)), 50, KEY, most=1.0).min() == 1.0
-    a, b = (rate_code(jnp.full((2, 3), 0.5), 50, key) for key in jax.random.split(KEY))
+    assert rate_code(jnp.ones((2, 3)), 50, most=1.0, key=KEY).min() == 1.0
+    a, b = (rate_code(jnp.full((2, 3), 0.5), 50, key=key) for key in jax.random.split(KEY))
     assert (a != b).any()
-    assert (a == rate_code(jnp.full((2, 3), 0.5), 50, jax.random.split(KEY)[0])).all()
+    assert (a == rate_code(jnp.full((2, 3), 0.5), 50, key=jax.random.split(KEY)[0])).all()
 
 
 @given(st.lists(st.floats(-0.5, 1.5, width=32, allow_subnormal=False), min_size=3, max_size=3))
@@ -98,7 +98,7 @@ def test_packing_is_numpys_and_unpacking_undoes_it(steps, shape):
 
 def test_each_sample_is_shifted_by_itself_within_bounds():
     sample = jnp.zeros((20, 30)).at[10, 15].set(1.0)
-    shifted = shift_augment(jnp.stack([sample] * 200), KEY, most=2, axes=(1, -1))
+    shifted = shift_augment(jnp.stack([sample] * 200), most=2, axes=(1, -1), key=KEY)
     assert (shifted.sum((1, 2)) == 1.0).all()
     rows, columns = np.nonzero(np.asarray(shifted))[1:]
     assert set(rows - 10) == set(columns - 15) == {-2, -1, 0, 1, 2}
@@ -107,25 +107,25 @@ def test_each_sample_is_shifted_by_itself_within_bounds():
 
 def test_bits_are_shifted_along_channels_as_spikes_are():
     spikes = jnp.asarray(np.random.default_rng(0).random((4, 10, 6)) < 0.3, jnp.float32)
-    expected = shift_augment(spikes, KEY, most=3)
-    np.testing.assert_array_equal(unpack_bits(shift_augment(pack_bits(spikes), KEY, most=3), 10), expected)
-    np.testing.assert_array_equal(shift_augment(spikes, KEY, most=0), spikes)
+    expected = shift_augment(spikes, most=3, key=KEY)
+    np.testing.assert_array_equal(unpack_bits(shift_augment(pack_bits(spikes), most=3, key=KEY), 10), expected)
+    np.testing.assert_array_equal(shift_augment(spikes, most=0, key=KEY), spikes)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: rate_code(jnp.ones((2, 3), int), 5, KEY), "must be floats, got int32"),
-        (lambda: rate_code(jnp.ones((2, 3)), 0, KEY), "steps must be a whole number, at least 1; got 0"),
-        (lambda: rate_code(jnp.ones((2, 3)), 5, KEY, most=1.5), "most is a probability above 0, got 1.5"),
+        (lambda: rate_code(jnp.ones((2, 3), int), 5, key=KEY), "must be floats, got int32"),
+        (lambda: rate_code(jnp.ones((2, 3)), 0, key=KEY), "steps must be a whole number, at least 1; got 0"),
+        (lambda: rate_code(jnp.ones((2, 3)), 5, most=1.5, key=KEY), "most is a probability above 0, got 1.5"),
         (lambda: delta_code(jnp.ones(3), 0.1), r"got shape \(3,\)"),
         (lambda: delta_code(jnp.ones((1, 3)), 0.0), "threshold must be positive"),
         (lambda: angle_code(jnp.ones(3), 4, 1.0, 1.0), "low must be below high"),
         (lambda: pack_bits(jnp.ones(3)), r"\[batch, time, ...\], got shape \(3,\)"),
         (lambda: unpack_bits(jnp.zeros((1, 2), jnp.uint8), 17), "17 steps take 3 bytes along time; got 2"),
         (lambda: unpack_bits(jnp.zeros((1, 2)), 9), "packed bits are uint8"),
-        (lambda: shift_augment(jnp.ones((2, 3)), KEY, axes=(0,)), r"axes \(0,\) must be among those of a sample"),
-        (lambda: shift_augment(jnp.ones((2, 3)), KEY, axes=(2,)), r"axes \(2,\)"),
+        (lambda: shift_augment(jnp.ones((2, 3)), axes=(0,), key=KEY), r"axes \(0,\) must be among those of a sample"),
+        (lambda: shift_augment(jnp.ones((2, 3)), axes=(2,), key=KEY), r"axes \(2,\)"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_was_wrong(call, message):

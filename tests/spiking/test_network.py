@@ -86,19 +86,19 @@ def test_every_form_gives_the_outputs_and_gradients_of_steps_in_turn(x64):
     norms = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected[1])]
     assert min(norms) > 0
     for settings in (
-        {"method": "scan"},
-        {"method": "layers"},
-        {"method": "scan", "segment": 4, "record": True, "count": True},
-        {"method": "layers", "segment": 3},
+        {"form": "scan"},
+        {"form": "layers"},
+        {"form": "scan", "segment": 4, "record": True, "count": True},
+        {"form": "layers", "segment": 3},
     ):
         found = gradient(lambda network, inputs, settings=settings: run(network, inputs, **settings).outputs)
         assert_trees(found, expected)
 
 
-@pytest.mark.parametrize(("method", "segment"), [("scan", 4), ("layers", None)])
-def test_what_is_recorded_is_what_happened(x64, method, segment):
+@pytest.mark.parametrize(("form", "segment"), [("scan", 4), ("layers", None)])
+def test_what_is_recorded_is_what_happened(x64, form, segment):
     network, inputs = mixed(), spikes(BATCH, TIME, WIDTH)
-    found = compiled(network, inputs, record=True, count=True, method=method, segment=segment)
+    found = compiled(network, inputs, record=True, count=True, form=form, segment=segment)
     _, state = eqx.filter_jit(by_steps)(network, inputs)
     assert_trees(found.state, state)
     lif, recurrent, adaptive, current, readout = found.spikes
@@ -113,12 +113,12 @@ def test_what_is_recorded_is_what_happened(x64, method, segment):
     assert plain.spikes == plain.counts == ()
 
 
-@pytest.mark.parametrize("method", ["scan", "layers"])
-def test_a_run_in_two_parts_is_the_whole_run(x64, method):
+@pytest.mark.parametrize("form", ["scan", "layers"])
+def test_a_run_in_two_parts_is_the_whole_run(x64, form):
     network, inputs = small(), spikes(BATCH, TIME, WIDTH)
-    whole = compiled(network, inputs, method=method)
-    first = compiled(network, inputs[:, :4], method=method)
-    second = compiled(network, inputs[:, 4:], state=first.state, method=method)
+    whole = compiled(network, inputs, form=form)
+    first = compiled(network, inputs[:, :4], form=form)
+    second = compiled(network, inputs[:, 4:], state=first.state, form=form)
     assert_trees(jnp.concatenate([first.outputs, second.outputs], axis=1), whole.outputs)
     assert_trees(second.state, whole.state)
 
@@ -139,7 +139,7 @@ def test_a_truncated_gradient_is_that_of_parts_with_the_state_cut_between(x64):
         return jax.jit(jax.value_and_grad(lambda p: jnp.sum(outputs_of(eqx.combine(p, static)) ** 2)))(params)
 
     expected = gradient(in_parts)
-    for settings in ({"method": "scan"}, {"method": "layers"}, {"method": "scan", "segment": 3}):
+    for settings in ({"form": "scan"}, {"form": "layers"}, {"form": "scan", "segment": 3}):
         found = gradient(lambda network, settings=settings: run(network, inputs, truncate=4, **settings).outputs)
         assert_trees(found, expected, 1e-11)
     whole = gradient(lambda network: run(network, inputs).outputs)[1]
@@ -156,7 +156,7 @@ def test_forward_mode_agrees_with_reverse_mode(x64):
     np.testing.assert_allclose(slope, sum(jnp.vdot(a, b) for a, b in pairs), rtol=1e-12)
 
 
-@pytest.mark.parametrize("settings", [{"segment": 3}, {"method": "layers"}])
+@pytest.mark.parametrize("settings", [{"segment": 3}, {"form": "layers"}])
 def test_packed_inputs_run_as_the_spikes_they_hold(settings):
     network, inputs = small(), spikes(BATCH, TIME, WIDTH)
     bits = pack_bits(inputs)
@@ -176,19 +176,19 @@ def test_seeds_run_side_by_side(x64):
     assert_trees(together, jnp.stack([alone(key) for key in keys]))
 
 
-@pytest.mark.parametrize("method", ["scan", "layers"])
-def test_convolutions_and_cells_with_their_shape(x64, method):
+@pytest.mark.parametrize("form", ["scan", "layers"])
+def test_convolutions_and_cells_with_their_shape(x64, form):
     network = Network(
         [eqx.nn.Conv2d(2, 3, 3, key=KEYS[0]), IF((3, 4, 4), threshold=0.2), eqx.nn.AvgPool2d(2, 2), jnp.ravel, IF(12)]
     )
     inputs = spikes(BATCH, TIME, 2, 6, 6)
-    assert_trees(compiled(network, inputs, method=method).outputs, eqx.filter_jit(by_steps)(network, inputs)[0])
+    assert_trees(compiled(network, inputs, form=form).outputs, eqx.filter_jit(by_steps)(network, inputs)[0])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, WIDTH), (BATCH, 1, WIDTH)])
 def test_one_sample_or_one_step_is_no_exception(shape):
-    for method in ("scan", "layers"):
-        found = compiled(small(), jnp.ones(shape), method=method, record=True, segment=5, truncate=2)
+    for form in ("scan", "layers"):
+        found = compiled(small(), jnp.ones(shape), form=form, record=True, segment=5, truncate=2)
         assert found.outputs.shape == (*shape[:2], 2)
         assert found.spikes[0][:, 0].sum() == 0  # a spike takes a step to come
 
@@ -196,8 +196,8 @@ def test_one_sample_or_one_step_is_no_exception(shape):
 def test_integer_inputs_reach_a_layer_that_takes_them():
     network = Network([eqx.nn.Embedding(7, 4, key=KEYS[0]), LIF(4, key=KEYS[1])])
     tokens = jnp.arange(6).reshape(2, 3)
-    for method in ("scan", "layers"):
-        assert run(network, tokens, method=method).outputs.shape == (2, 3, 4)
+    for form in ("scan", "layers"):
+        assert run(network, tokens, form=form).outputs.shape == (2, 3, 4)
 
 
 def test_half_precision_runs_in_half_precision():
@@ -240,11 +240,11 @@ class Running(eqx.Module):
 def test_sequence_layers_run_in_parallel_or_step_by_step():
     inputs = spikes(BATCH, TIME, WIDTH)
     network = Network([S5(WIDTH, 4, key=KEYS[0]), eqx.nn.Linear(WIDTH, WIDTH, key=KEYS[1]), jax.nn.gelu])
-    parallel, stepwise = compiled(network, inputs), compiled(network, inputs, method="scan")
+    parallel, stepwise = compiled(network, inputs), compiled(network, inputs, form="scan")
     assert_trees(parallel.outputs, stepwise.outputs, 1e-5)
     assert_trees(parallel.state, stepwise.state, 1e-5)
     part = compiled(network, inputs[:, :5], segment=2)
-    rest = compiled(network, inputs[:, 5:], state=part.state, method="layers")
+    rest = compiled(network, inputs[:, 5:], state=part.state, form="layers")
     assert_trees(rest.outputs, parallel.outputs[:, 5:], 1e-5)
 
 
@@ -258,7 +258,7 @@ def test_a_sequence_layer_without_a_state_to_start_from_goes_step_by_step_when_i
     assert_trees(stepwise.state[0], inputs.sum(1), 0)
     for settings in ({"truncate": 2}, {"segment": 2}, {"state": stepwise.state}):
         with pytest.raises(UsageError, match=r"a sequence layer \(Running\) does all steps at once"):
-            run(network, inputs, method="layers", **settings)
+            run(network, inputs, form="layers", **settings)
 
 
 class Halves(eqx.Module):
@@ -274,8 +274,8 @@ class Halves(eqx.Module):
 
 
 def test_a_stateless_layer_may_prepare_itself():
-    for method in ("scan", "layers"):
-        out = run(Network([Halves(jnp.array(3.0)), IF(WIDTH)]), jnp.ones((1, 2, WIDTH)), method=method).outputs
+    for form in ("scan", "layers"):
+        out = run(Network([Halves(jnp.array(3.0)), IF(WIDTH)]), jnp.ones((1, 2, WIDTH)), form=form).outputs
         assert out.tolist() == [[[0.0] * WIDTH, [1.0] * WIDTH]]
 
 
@@ -290,7 +290,7 @@ def test_a_stateless_layer_may_prepare_itself():
         (lambda: run(Network([IF(3)]), jnp.ones((2, 4, 5))), r"IF has units \(3,\) and takes \[batch, 3\]"),
         (lambda: run(Network([IF(3)]), jnp.ones(3)), r"inputs are \[batch, time, ...\]"),
         (lambda: run(Network([IF(3)]), jnp.ones((2, 0, 3))), r"got shape \(2, 0, 3\)"),
-        (lambda: run(small(), jnp.ones((2, 4, 5)), method="layer"), "Did you mean 'layers'"),
+        (lambda: run(small(), jnp.ones((2, 4, 5)), form="layer"), "Did you mean 'layers'"),
         (lambda: run(small(), jnp.ones((2, 4, 5)), segment=0), "segment must be a whole number, at least 1; got 0"),
         (lambda: run(small(), jnp.ones((2, 4, 5)), truncate=-1), "truncate must be a whole number"),
         (lambda: run(small(), jnp.ones((2, 4, 5)), steps=32), "packed bits are uint8"),

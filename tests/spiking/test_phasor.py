@@ -147,10 +147,10 @@ def test_activation_keeps_the_phase(x64):
 
 
 def test_a_perceptron_by_hand_and_its_gradient(x64):
-    model = PhasorMLP(3, 4, 2, depth=2, key=jax.random.key(0), dtype=jnp.float64)
+    model = PhasorMLP(3, 2, hidden=(4, 4), key=jax.random.key(0), dtype=jnp.float64)
     x = np.random.default_rng(0).uniform(-1, 1, (5, 3))
     z = np.exp(1j * np.pi * x)
-    for layer in model.hidden:
+    for layer in model.layers:
         z = z @ (np.asarray(layer.weight[0]) + 1j * np.asarray(layer.weight[1]))
         z = z / np.abs(z)
     re, im = np.asarray(model.readout.linear.weight)
@@ -162,7 +162,7 @@ def test_a_perceptron_by_hand_and_its_gradient(x64):
 def test_a_perceptron_learns_exclusive_or():
     x = jnp.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]])
     y = jnp.array([0.0, 1.0, 1.0, 0.0])
-    model = PhasorMLP(2, 8, 1, depth=1, key=jax.random.key(0))
+    model = PhasorMLP(2, 1, hidden=(8,), key=jax.random.key(0))
 
     @jax.jit
     def trained(model):
@@ -217,7 +217,7 @@ def test_more_steps_bring_the_spiking_layer_to_the_phasor_layer():
         (lambda key: PhasorLinear(3, 2, key=key)(jnp.ones((4, 3))), "become phasors through real_to_phasor"),
         (lambda key: PhasorLinear(3, 2, key=key)(jnp.ones((4, 5, 2))), "takes phasors"),
         (lambda key: PhasorActivation(0.0), "epsilon must be positive"),
-        (lambda key: PhasorMLP(3, 2, 1, depth=0, key=key), "depth must be a whole number"),
+        (lambda key: PhasorMLP(3, 1, hidden=(), key=key), "hidden is empty"),
         (lambda key: phase_to_spikes(jnp.ones((1, 2)), 0), "steps must be a whole number"),
         (lambda key: spikes_to_phase(jnp.ones((1, 0, 2))), "at least one step"),
         (lambda key: SpikingPhasor(PhasorLinear(3, 2, key=key), 0), "steps must be a whole number"),

@@ -118,8 +118,8 @@ def test_penalties_are_their_formulas(x64, published):
     counts = [jnp.array(c) for c in COUNTS]
     silence = 0.5 * sum(total(np.maximum(0, 2.5 - c.mean(0)) ** 2) for c in COUNTS)
     busy = 0.5 * sum(total(huber(1.0, np.maximum(0, c.reshape(BATCH, -1).mean(1) - 0.8))) for c in COUNTS)
-    np.testing.assert_allclose(SilencePenalty(2.5, 0.5, published)(counts), silence, rtol=1e-13)
-    np.testing.assert_allclose(SparsityPenalty(0.8, 0.5, published)(counts), busy, rtol=1e-13)
+    np.testing.assert_allclose(SilencePenalty(2.5, 0.5, published=published)(counts), silence, rtol=1e-13)
+    np.testing.assert_allclose(SparsityPenalty(0.8, 0.5, published=published)(counts), busy, rtol=1e-13)
     assert SilencePenalty(0.0)(counts) == SparsityPenalty(100.0)(counts) == 0
 
 

@@ -20,6 +20,7 @@ from hardgrad.zoo._guide import Basis, Verdict
 from hardgrad.zoo._guide_applications import APPLICATIONS
 from hardgrad.zoo._guide_architectures import ARCHITECTURES
 from hardgrad.zoo._guide_derivatives import DERIVATIVES
+from hardgrad.zoo._measured import measured
 
 ROOT = Path(__file__).parents[2]
 ROWS = (*DERIVATIVES, *APPLICATIONS, *ARCHITECTURES)
@@ -68,7 +69,20 @@ def test_a_cell_keeps_its_word(name, order, cell):
         assert cell.method is None
         assert cell.recipes == ()
     if re.search(r"\.\d\d", cell.why):
-        assert cell.basis is Basis.RECIPE, "a figure without its source"
+        assert cell.basis in (Basis.RECIPE, Basis.MATRIX), "a figure without its source"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_row_quotes_a_column_of_the_matrix_and_rests_on_its_figures_only_where_there_are_some(row):
+    figures = measured(row.matrix)
+    assert bool(figures) == (row.matrix is not None)
+    for order, cell in row.cells.items():
+        assert cell.basis is not Basis.MATRIX or order in figures
+    for figure in figures.values():
+        assert figure.median >= 0
+        assert figure.spread >= 0
+    if figures:
+        assert any(figure.best for figure in figures.values())
 
 
 def test_every_recipe_has_its_place_in_the_guide():

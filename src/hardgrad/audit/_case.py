@@ -30,6 +30,7 @@ class AuditCase:
     model: Any
     objective: Any
     data: Any
+    _: dataclasses.KW_ONLY
     batch_size: int | None = None
     estimator: AbstractEstimator = dataclasses.field(default_factory=Autodiff)
     controls: Mapping[str, Any] = dataclasses.field(default_factory=dict)

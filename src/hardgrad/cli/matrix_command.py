@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
         arguments,
         program="hardgrad matrix",
         description="Train every method on every application, at equal evaluations and seconds.\n\n"
-        "Stopped, it goes on: hardgrad matrix --out DIR\n\n"
+        "Stopped, it goes on: hardgrad resume DIR\n\n"
         "Example: hardgrad matrix --applications chain,box --methods nes,snes,cma-es",
     )
     from .search_command import read_seeds
@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
     if options.budget is not None:
         given["budget"] = options.budget
     from ..zoo._launch import reserve_run
-    from ..zoo._matrix import SMOKE, MatrixFolder, Setup, lines, run_matrix
+    from ..zoo._matrix import SMOKE, MatrixFolder, Setup
 
     folder = None if options.out is None else MatrixFolder(options.out)
     if folder is not None and folder.is_matrix():
@@ -66,11 +66,17 @@ def run(arguments: list[str]) -> int:
     else:
         start = SMOKE if options.smoke else Setup()
     setup: Setup = dataclasses.replace(start, **given)
-    path = reserve_run("matrix") if options.out is None else options.out
+    return filled(setup, reserve_run("matrix") if options.out is None else options.out, quiet=options.quiet)
+
+
+def filled(setup: Setup, path: Path, *, quiet: bool) -> int:
+    """Train the cells that are missing; print and draw the whole."""
+    from ..zoo._matrix import lines, run_matrix
+
     try:
-        content = run_matrix(setup, path, say=None if options.quiet else tell)
+        content = run_matrix(setup, path, say=None if quiet else tell)
     except KeyboardInterrupt:
-        tell(f"\ninterrupted: finished cells are kept\ngo on: hardgrad matrix --out {show_path(path)}")
+        tell(f"\ninterrupted: finished cells are kept\ngo on: hardgrad resume {show_path(path)}")
         return 130
     print("\n".join(lines(content)))
     tell(f"\nmatrix: {show_path(_written(path, content))}")

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import tyro
 
+from ..core import UsageError
 from ..report import Curve, Table, write_report, write_search_report
 from ..search import SearchFolder, State, ranked
 from ..search._candidates import cull_epoch
 from ..training import RunFolder
 from ..zoo import find, recipe_of
+from ..zoo._matrix import MatrixFolder
 from ._options import parse, show_path
 
 
@@ -32,6 +34,8 @@ def run(arguments: list[str]) -> int:
         program="hardgrad report",
         description="Make the HTML report of a run or a search.\n\nExample: hardgrad report runs/hypercausal-depth-001",
     )
+    if MatrixFolder(options.run).is_matrix():
+        raise UsageError(f"{options.run} is a matrix; its page is {options.run / 'matrix.html'}.")
     search = SearchFolder(options.run)
     path = _of_search(search) if search.is_search() else _of_run(RunFolder.open(options.run))
     print(f"report: {show_path(path)}")

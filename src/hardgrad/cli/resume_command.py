@@ -1,4 +1,4 @@
-"""``hardgrad resume RUN``: go on with a run, or a search, that was stopped or killed."""
+"""``hardgrad resume RUN``: go on with a run, a search or a matrix that was stopped or killed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ..core import UsageError
 from ..search import SearchFolder
 from ..training.callbacks import ProgressBar
 from ..zoo import resume, resume_search
+from ..zoo._matrix import MatrixFolder
+from . import matrix_command
 from ._options import parse, tell
 from .run_command import finish
 from .search_command import told
@@ -22,7 +24,7 @@ class Options:
     """Which run."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """the folder of the run or the search"""
+    """the folder of the run, the search or the matrix"""
     until: int | None = None
     """pause the run after so many of its epochs"""
     quiet: bool = False
@@ -35,12 +37,15 @@ def run(arguments: list[str]) -> int:
         Options,
         arguments,
         program="hardgrad resume",
-        description="Go on with a run from its newest checkpoint, or with a search.\n\n"
+        description="Go on with a run from its newest checkpoint, with a search or a matrix.\n\n"
         "Example: hardgrad resume runs/hypercausal-depth-001",
     )
-    if SearchFolder(options.run).is_search():
-        if options.until is not None:
-            raise UsageError("--until is about a run; a search knows how far its candidates are to go.")
+    search, matrix = SearchFolder(options.run).is_search(), MatrixFolder(options.run).is_matrix()
+    if options.until is not None and (search or matrix):
+        raise UsageError(f"--until is about a run; a {'search' if search else 'matrix'} knows how far it is to go.")
+    if matrix:
+        return matrix_command.filled(MatrixFolder(options.run).read_setup(), options.run, quiet=options.quiet)
+    if search:
         return told(lambda: resume_search(options.run, say=None if options.quiet else tell))
     callbacks = [] if options.quiet else [ProgressBar()]
     return finish(resume(options.run, callbacks=callbacks, until=options.until))

@@ -60,7 +60,7 @@ from ._losses import stft_magnitude as stft_magnitude
 from ._losses import weight_penalty as weight_penalty
 from ._rollout import Saturation as Saturation
 from ._rollout import rollout as rollout
-from ._rollout import rollout_method as rollout_method
+from ._rollout import rollout_form as rollout_form
 from ._score import AutonomyReport as AutonomyReport
 from ._score import AutonomyScore as AutonomyScore
 from ._score import OneStepR2 as OneStepR2

@@ -130,4 +130,4 @@ def moved(images: NDArray[Any], by: NDArray[Any]) -> NDArray[Any]:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _encode(brightness: Any, key: Any, steps: int, most: float) -> Any:
-    return pack_bits(rate_code(brightness, steps, key, most=most))
+    return pack_bits(rate_code(brightness, steps, most=most, key=key))

@@ -29,6 +29,7 @@ class Basis(enum.Enum):
     """What a verdict rests on."""
 
     RECIPE = "recipe"
+    MATRIX = "matrix"
     PUBLISHED = "published"
     REASONED = "reasoned"
 
@@ -40,6 +41,7 @@ class Basis(enum.Enum):
 
 _MEANING = {
     Basis.RECIPE: "the recipe named beside it, or a test of that recipe, shows it",
+    Basis.MATRIX: "measured by `hardgrad matrix`, on a small problem of this kind",
     Basis.PUBLISHED: "what the published system of spiking methods says of it; not measured again here",
     Basis.REASONED: "follows from how it works; nobody has measured it here",
 }
@@ -73,15 +75,28 @@ class Row:
         title: what is read.
         about: what it stands for, in a few words.
         cells: the verdict on each family.
+        matrix: the matrix's column that is nearest to it, or None.
     """
 
     name: str
     title: str
     about: str
     cells: Mapping[Order, Cell]
+    matrix: str | None = None
 
 
-def row(name: str, title: str, about: str, *, zero: Cell, one: Cell, mixed: Cell, local: Cell, transfer: Cell) -> Row:
+def row(
+    name: str,
+    title: str,
+    about: str,
+    *,
+    zero: Cell,
+    one: Cell,
+    mixed: Cell,
+    local: Cell,
+    transfer: Cell,
+    matrix: str | None = None,
+) -> Row:
     """A row with a cell for every family."""
     cells = (zero, one, mixed, local, transfer)
-    return Row(name, title, about, dict(zip(Order, cells, strict=True)))
+    return Row(name, title, about, dict(zip(Order, cells, strict=True)), matrix)

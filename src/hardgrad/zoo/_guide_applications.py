@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._guide import Basis, Cell, Verdict, row
 
 _FIRST, _GOOD, _NICHE, _UNTRIED, _POOR, _NO = Verdict
-_RECIPE, _PUBLISHED, _REASONED = Basis
+_RECIPE, _MATRIX, _PUBLISHED, _REASONED = Basis
 
 APPLICATIONS = (
     row(
@@ -34,9 +34,13 @@ APPLICATIONS = (
             ("hybrid-study",),
         ),
         local=Cell(
-            _UNTRIED, "learns as it acts, but the cost must have a derivative by the action", _REASONED, "EProp"
+            _POOR,
+            "feedback stops at a hard spike as the gradient does; e-prop needs labels",
+            _MATRIX,
+            "FeedbackLinear",
         ),
         transfer=Cell(_UNTRIED, "called rare: rates answer late", _PUBLISHED, "convert"),
+        matrix="control",
     ),
     row(
         "classification",
@@ -69,6 +73,7 @@ APPLICATIONS = (
             "convert",
             ("digits-lif",),
         ),
+        matrix="spiking",
     ),
     row(
         "language",
@@ -102,15 +107,18 @@ APPLICATIONS = (
             "Autodiff",
             ("hypercausal-sunspots",),
         ),
-        mixed=Cell(_UNTRIED, "the cells are smooth: nothing to correct", _REASONED, "Hybrid"),
+        mixed=Cell(_POOR, "the cells are smooth, there is nothing to correct: level at the best", _MATRIX, "Hybrid"),
         local=Cell(_UNTRIED, "the rules here are made for spiking cells", _REASONED),
         transfer=Cell(_NO, "there is nothing to convert", _REASONED),
+        matrix="chain",
     ),
     row(
         "poles",
         "Poles and singular maps",
         "answers that do not exist everywhere (rational)",
-        zero=Cell(_UNTRIED, "(P, Q) is smooth and has a gradient; differences are a check of it", _REASONED, "SPSA"),
+        zero=Cell(
+            _POOR, "(P, Q) is smooth and has a gradient, which no strategy comes near", _MATRIX, "EvolutionMethod"
+        ),
         one=Cell(
             _FIRST,
             "nothing divides in training, so (P, Q) has a derivative at a pole too",
@@ -118,15 +126,21 @@ APPLICATIONS = (
             "Autodiff",
             ("rational-pole", "rational-dose", "rational-filter", "rational-arm"),
         ),
-        mixed=Cell(_UNTRIED, "the tuple is smooth: nothing to correct", _REASONED, "Hybrid"),
-        local=Cell(_UNTRIED, "feedback alignment would fit its perceptron", _REASONED, "FeedbackLinear"),
+        mixed=Cell(_POOR, "the tuple is smooth, there is nothing to correct: level at the best", _MATRIX, "Hybrid"),
+        local=Cell(_NO, "no local rule takes a tuple (P, Q)", _REASONED),
         transfer=Cell(_NO, "no converter to (P, Q)", _REASONED),
+        matrix="rational",
     ),
     row(
         "sound",
         "Sound and oscillators",
         "an equation that must sing alone",
-        zero=Cell(_UNTRIED, "thousands of parameters, thousands of steps an evaluation", _REASONED, "EvolutionMethod"),
+        zero=Cell(
+            _NICHE,
+            "level with the gradient on a short song and a hundred parameters; untried on thousands",
+            _MATRIX,
+            "EvolutionMethod",
+        ),
         one=Cell(
             _FIRST,
             "through the rollout, examples clipped, horizons growing",
@@ -134,7 +148,7 @@ APPLICATIONS = (
             "Autodiff",
             ("song-coldstart", "song-syrinx"),
         ),
-        mixed=Cell(_UNTRIED, "where a bifurcation spoils the gradient's length", _REASONED, "GuidedES"),
+        mixed=Cell(_POOR, "behind the gradient and behind strategies, on a short song", _MATRIX, "GuidedES"),
         local=Cell(_UNTRIED, "the rules here are made for spiking cells", _REASONED),
         transfer=Cell(
             _POOR,
@@ -143,5 +157,6 @@ APPLICATIONS = (
             None,
             ("song-onestep",),
         ),
+        matrix="song",
     ),
 )

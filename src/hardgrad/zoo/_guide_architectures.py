@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._guide import Basis, Cell, Verdict, row
 
 _FIRST, _GOOD, _NICHE, _UNTRIED, _POOR, _NO = Verdict
-_RECIPE, _PUBLISHED, _REASONED = Basis
+_RECIPE, _MATRIX, _PUBLISHED, _REASONED = Basis
 
 ARCHITECTURES = (
     row(

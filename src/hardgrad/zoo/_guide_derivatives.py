@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._guide import Basis, Cell, Verdict, row
 
 _FIRST, _GOOD, _NICHE, _UNTRIED, _POOR, _NO = Verdict
-_RECIPE, _PUBLISHED, _REASONED = Basis
+_RECIPE, _MATRIX, _PUBLISHED, _REASONED = Basis
 
 _NEEDS_ONE = Cell(_NO, "needs a derivative", _REASONED)
 
@@ -24,7 +24,7 @@ DERIVATIVES = (
         one=Cell(
             _FIRST,
             "one evaluation and one backward pass, however many parameters",
-            _REASONED,
+            _MATRIX,
             "Autodiff",
             ("rational-pole", "language-s5", "hypercausal-sunspots"),
         ),
@@ -36,7 +36,8 @@ DERIVATIVES = (
             ("hybrid-study",),
         ),
         local=Cell(_POOR, "approximates what can be had exactly", _REASONED, "FeedbackLinear"),
-        transfer=Cell(_NICHE, "afterwards, if weights must end in a few bits", _REASONED, "quantise"),
+        transfer=Cell(_NICHE, "afterwards, if weights must end in a few bits", _MATRIX, "quantise"),
+        matrix="regression",
     ),
     row(
         "surrogate",
@@ -73,6 +74,7 @@ DERIVATIVES = (
         transfer=Cell(
             _GOOD, "no training through spikes at all, then long runs to predict", _RECIPE, "convert", ("digits-lif",)
         ),
+        matrix="spiking",
     ),
     row(
         "explodes",
@@ -185,11 +187,12 @@ DERIVATIVES = (
         "None",
         "a black box, or steps without a surrogate",
         zero=Cell(
-            _FIRST, "values of the loss are all there is", _REASONED, None, ("hypercausal-depth", "control-lif-es")
+            _FIRST, "values of the loss are all there is", _MATRIX, None, ("hypercausal-depth", "control-lif-es")
         ),
         one=_NEEDS_ONE,
         mixed=_NEEDS_ONE,
         local=_NEEDS_ONE,
         transfer=Cell(_UNTRIED, "fit a smooth stand-in, train in it, then go on at order 0", _REASONED),
+        matrix="box",
     ),
 )

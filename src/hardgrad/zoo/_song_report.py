@@ -149,7 +149,7 @@ def _bounded_lines(result: FitResult) -> Iterator[str]:
     if not seen:
         return
     good = next((r.epoch + 1 for r in seen if r.metrics[name] >= 0.9), None)
-    first = f"from epoch {good} of {result.epochs}" if good is not None else "never"
+    first = f"after {good} of {result.epochs} epochs" if good is not None else "never"
     last = seen[-1].metrics[name]
     yield f"bounded on 90 % of validation syllables: {first}; at the end {last:.0%}"
 

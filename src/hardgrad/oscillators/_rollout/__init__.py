@@ -1,5 +1,5 @@
 """Fields integrated from an initial state: classical Runge-Kutta, differentiable, over thousands of samples."""
 
 from ._rollout import rollout as rollout
-from ._rollout import rollout_method as rollout_method
+from ._rollout import rollout_form as rollout_form
 from ._saturation import Saturation as Saturation

@@ -6,7 +6,7 @@ Classical Runge-Kutta, `substeps` steps a sample, and bounds after each sample. 
 amplitude of a linear oscillator of ω radians a sample by 1 - ω⁶/144: of 44.1 kHz, at 2.6 kHz it loses 1.8e-5 a
 sample, at 7 kHz 0.7 %. Beyond ω = 2√2 it is unstable.
 
-The methods give the same numbers to rounding:
+The forms give the same numbers to rounding:
 
 * ``scan``: a plain scan, differentiated by JAX in either mode. The reference.
 * ``adjoint``: the same scan with a gradient of its own. The states are all it keeps, and they are the result.
@@ -28,8 +28,8 @@ from ._saturation import Saturation
 from ._scan import scan_rollout
 from ._scheme import Scheme
 
-Method = Literal["adjoint", "kernel", "scan"]
-METHODS = ("auto", "adjoint", "kernel", "scan")
+Form = Literal["adjoint", "kernel", "scan"]
+FORMS = ("auto", "adjoint", "kernel", "scan")
 INTERPOLATIONS = ("hold", "linear")
 
 
@@ -45,12 +45,12 @@ def rollout(
     hop: int = 1,
     samples: int | None = None,
     segment: int | None = None,
-    method: str = "auto",
+    form: str = "auto",
 ) -> tuple[Float[Array, "batch samples"], Float[Array, "batch samples"]]:
     """Sound and its change per sample, from an initial state on.
 
     Differentiable by coefficients, x0 and v0; works under `jax.jit`, `jax.grad` and `jax.vmap`, where vmapped batches
-    become one. Only ``method="scan"`` has forward-mode derivatives and derivatives of derivatives.
+    become one. Only ``form="scan"`` has forward-mode derivatives and derivatives of derivatives.
 
     Args:
         exponents: (power of x, power of v) of each term: ``field.exponents``.
@@ -67,7 +67,7 @@ def rollout(
         segment: samples to work on at a time, rounded up to whole hops, to bound memory. ``scan`` keeps the states at
             segment starts and computes the rest again; ``adjoint`` lays out the coefficients of one segment at a
             time; ``kernel`` needs none of this. The values stay the same.
-        method: ``"scan"``, ``"adjoint"``, ``"kernel"``, or ``"auto"``, the fastest there is, which `rollout_method`
+        form: ``"scan"``, ``"adjoint"``, ``"kernel"``, or ``"auto"``, the fastest there is, which `rollout_form`
             names. A program that is to be exported, or run on another platform than the default one, needs one of
             the first two.
 
@@ -81,31 +81,31 @@ def rollout(
 
     Examples:
         >>> c = jnp.full((1, 9, 1), -0.25)  # x'' = -x/4: a cosine of half a radian a sample
-        >>> x, v = rollout(((1, 0),), c, jnp.array([0.1]), jnp.array([0.0]), method="scan")
+        >>> x, v = rollout(((1, 0),), c, jnp.array([0.1]), jnp.array([0.0]), form="scan")
         >>> x[0, :4]  # 0.1 cos(n/2)
         Array([0.1       , 0.08776042, 0.05405884, 0.00714256], dtype=float32)
     """
     saturation = Saturation() if saturation is None else saturation
     scheme, arrays = _checked(
-        exponents, coefficients, x0, v0, saturation, substeps, interpolation, hop, samples, segment, method
+        exponents, coefficients, x0, v0, saturation, substeps, interpolation, hop, samples, segment, form
     )
-    if scheme.steps == 0:  # nothing to integrate, whatever the method
+    if scheme.steps == 0:  # nothing to integrate, whatever the form
         x, v = arrays[1:]
         return x[:, None], v[:, None]
-    if method == "scan":
+    if form == "scan":
         return scan_rollout(scheme, *arrays)
-    if method == "adjoint":
+    if form == "adjoint":
         return adjoint_rollout(scheme)(*arrays)
     problem = kernel_problem(scheme.exponents, saturation.kind, arrays[0].dtype)
     if not problem:
         return kernel_rollout(scheme, arrays[0].dtype)(*arrays)
-    if method == "kernel":
-        raise UsageError(f'method="kernel" cannot be used: {problem} Use method="adjoint".')
+    if form == "kernel":
+        raise UsageError(f'form="kernel" cannot be used: {problem} Use form="adjoint".')
     return adjoint_rollout(scheme)(*arrays)
 
 
-def rollout_method(exponents: Exponents, dtype: Any = jnp.float32, *, saturation: Saturation | None = None) -> Method:
-    """What ``method="auto"`` takes here: worth noting in a record, since methods differ in the last digits.
+def rollout_form(exponents: Exponents, dtype: Any = jnp.float32, *, saturation: Saturation | None = None) -> Form:
+    """What ``form="auto"`` takes here: worth noting in a record, since forms differ in the last digits.
 
     The kernel where the default platform is a CPU and it can be compiled and loaded, the adjoint elsewhere. The
     environment variable HARDGRAD_NO_KERNEL=1 switches the kernel off.
@@ -133,10 +133,10 @@ def _checked(
     hop: Any,
     samples: Any,
     segment: Any,
-    method: str,
+    form: str,
 ) -> tuple[Scheme, tuple[Array, Array, Array]]:
     exponents = check_exponents(exponents)
-    for name, given, known in (("method", method, METHODS), ("interpolation", interpolation, INTERPOLATIONS)):
+    for name, given, known in (("form", form, FORMS), ("interpolation", interpolation, INTERPOLATIONS)):
         if given not in known:
             raise UsageError(f"{name} is not {given!r}. {did_you_mean(str(given), known)}")
     if not isinstance(saturation, Saturation):

@@ -1,4 +1,4 @@
-"""The rollout as a plain scan, differentiated by JAX, in both modes: the reference for the other methods."""
+"""The rollout as a plain scan, differentiated by JAX, in both modes: the reference for the other forms."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class SongModel(eqx.Module):
         saturation: bounds of the state.
         substeps: Runge-Kutta steps a sample.
         interpolation: of the drives within a sample: ``"linear"`` or, as published, ``"hold"``.
-        method: how the rollout is computed, see `rollout`.
+        form: how the rollout is computed, see `rollout`.
         segment: samples after which a rollout without the kernel lays out its coefficients anew, see `rollout`.
 
     Raises:
@@ -50,7 +50,7 @@ class SongModel(eqx.Module):
     saturation: Saturation = eqx.field(static=True, default_factory=Saturation)
     substeps: int = eqx.field(static=True, default=1)
     interpolation: str = eqx.field(static=True, default="linear")
-    method: str = eqx.field(static=True, default="auto")
+    form: str = eqx.field(static=True, default="auto")
     segment: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
@@ -118,7 +118,7 @@ class SongModel(eqx.Module):
             hop=self.hop,
             samples=samples,
             segment=self.segment,
-            method=self.method,
+            form=self.form,
         )
 
     def radiate(self, x: Float[Array, "batch samples"]) -> Float[Array, "batch samples"]:

@@ -12,20 +12,20 @@ from jaxtyping import Array, Key
 from ...core import UsageError, whole_number
 
 
-def shift_augment(inputs: Any, key: Key[Array, ""], *, most: int = 10, axes: Sequence[int] = (-1,)) -> Array:
+def shift_augment(inputs: Any, *, most: int = 10, axes: Sequence[int] = (-1,), key: Key[Array, ""]) -> Array:
     """Each sample shifted along some axes by a whole number of places of its own; what leaves one end enters the other.
 
     Args:
         inputs: ``[batch, ...]`` of any dtype; packed bits may be shifted along other axes than time.
-        key: of the draw.
         most: shifts are uniform over -most, ..., most.
         axes: of `inputs`; not the batch.
+        key: of the draw.
 
     Raises:
         UsageError: an axis that is not there, or is the batch.
 
     Examples:
-        >>> shifted = shift_augment(jnp.eye(4)[None], jax.random.key(0), most=2)
+        >>> shifted = shift_augment(jnp.eye(4)[None], most=2, key=jax.random.key(0))
         >>> shifted.shape, float(shifted.sum())
         ((1, 4, 4), 4.0)
     """

@@ -12,20 +12,20 @@ from jaxtyping import Array, Float, Key
 from ...core import UsageError, whole_number
 
 
-def rate_code(values: Any, steps: int, key: Key[Array, ""], *, most: float = 0.75) -> Float[Array, "batch time *rest"]:
+def rate_code(values: Any, steps: int, *, most: float = 0.75, key: Key[Array, ""]) -> Float[Array, "batch time *rest"]:
     """Each value as the rate of independent spikes: Bernoulli(most·value) at every step.
 
     Args:
         values: ``[batch, ...]`` in [0, 1]; smaller ones never spike, larger ones count as 1.
         steps: time steps to make.
-        key: of the draw.
         most: probability of a spike at value 1, in (0, 1].
+        key: of the draw.
 
     Raises:
         UsageError: numbers that are no floats, or an argument out of range.
 
     Examples:
-        >>> rate_code(jnp.array([[0.0, 1.0]]), 4, jax.random.key(0), most=1.0)[0]
+        >>> rate_code(jnp.array([[0.0, 1.0]]), 4, most=1.0, key=jax.random.key(0))[0]
         Array([[0., 1.],
                [0., 1.],
                [0., 1.],

@@ -36,7 +36,7 @@ class SpikingObjective(eqx.Module):
         steps: time steps of packed inputs.
         segment: as for `run`.
         truncate: as for `run`.
-        method: as for `run`.
+        form: as for `run`.
 
     Raises:
         UsageError: packed inputs without `steps`, or shapes that do not fit.
@@ -58,7 +58,7 @@ class SpikingObjective(eqx.Module):
     steps: int | None = eqx.field(static=True)
     segment: int | None = eqx.field(static=True)
     truncate: int | None = eqx.field(static=True)
-    method: str = eqx.field(static=True)
+    form: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class SpikingObjective(eqx.Module):
         steps: int | None = None,
         segment: int | None = None,
         truncate: int | None = None,
-        method: str = "auto",
+        form: str = "auto",
     ) -> None:
         self.loss = loss
         self.penalties = tuple(penalties)
@@ -77,7 +77,7 @@ class SpikingObjective(eqx.Module):
         self.steps = steps
         self.segment = segment
         self.truncate = truncate
-        self.method = method
+        self.form = form
 
     def __call__(
         self, model: Any, batch: Any, controls: Controls, key: Key[Array, ""]
@@ -98,7 +98,7 @@ class SpikingObjective(eqx.Module):
             count=True,
             segment=self.segment,
             truncate=self.truncate,
-            method=self.method,
+            form=self.form,
             steps=self.steps if packed else None,
         )
         loss, metrics = self._of_traces(result.outputs, labels)

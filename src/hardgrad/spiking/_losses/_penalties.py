@@ -35,6 +35,7 @@ class SilencePenalty:
 
     least: float
     weight: float = 1.0
+    _: dataclasses.KW_ONLY
     published: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +66,7 @@ class SparsityPenalty:
 
     most: float
     weight: float = 1.0
+    _: dataclasses.KW_ONLY
     published: bool = False
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ from ._layers import (
 )
 from ._time import over_segments, over_steps
 
-METHODS = ("auto", "scan", "layers")
+FORMS = ("auto", "scan", "layers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Settings:
     count: bool = False
     segment: int | None = None
     truncate: int | None = None
-    method: str = "auto"
+    form: str = "auto"
     steps: int | None = None
 
 
@@ -67,8 +67,8 @@ def execute(layers: Sequence[Any], inputs: Any, state: Any, settings: Settings) 
         state = tuple(init_state(layer, inputs.shape[0], dtype) for layer in layers)
     items, look = _items(inputs, settings.steps, dtype)
     counts = _zero_counts(layers, state) if settings.count else ()
-    form = _by_layers if parallel else _by_steps
-    (state, counts), found = over_segments(form(layers, look, settings), (state, counts), items, settings.segment)
+    steps_of = _by_layers if parallel else _by_steps
+    (state, counts), found = over_segments(steps_of(layers, look, settings), (state, counts), items, settings.segment)
     found = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), found)
     unknown = parallel and any(is_sequence(layer) and not takes_state(layer) for layer in layers)
     return found, None if unknown else state, counts
@@ -83,14 +83,14 @@ def _is_parallel(layers: Sequence[Any], settings: Settings, from_state: bool) ->
     sequences = [layer for layer in layers if is_sequence(layer)]
     in_parts = from_state or settings.segment is not None
     stepwise = any(settings.truncate is not None or (in_parts and not takes_state(layer)) for layer in sequences)
-    if settings.method == "layers" and stepwise:
+    if settings.form == "layers" and stepwise:
         names = ", ".join(sorted({type(layer).__name__ for layer in sequences}))
         raise UsageError(
             f"layer by layer, a sequence layer ({names}) does all steps at once: truncate, and without a method "
-            'advance(state, inputs) also state and segment, need method="scan".'
+            'advance(state, inputs) also state and segment, need form="scan".'
         )
-    if settings.method != "auto":
-        return settings.method == "layers"
+    if settings.form != "auto":
+        return settings.form == "layers"
     return not stepwise and not (any(map(is_cell, layers)) and jax.default_backend() == "cpu")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ...core import UsageError, did_you_mean, whole_number
-from ._forms import METHODS, Settings, execute
+from ._forms import FORMS, Settings, execute
 from ._network import Network
 
 
@@ -38,7 +38,7 @@ def run(
     count: bool = False,
     segment: int | None = None,
     truncate: int | None = None,
-    method: str = "auto",
+    form: str = "auto",
     steps: int | None = None,
 ) -> Run:
     """Run a network over all time steps.
@@ -58,7 +58,7 @@ def run(
             time/segment + segment states in the place of time, for a third more work. √time is a good choice.
         truncate: cut the gradient before steps truncate, 2·truncate, ...: truncated backpropagation through time
             (Williams and Peng 1990). The values stay the same.
-        method: ``"scan"``: one scan over time, all layers in its body; on a CPU the faster at large batches, as one
+        form: ``"scan"``: one scan over time, all layers in its body; on a CPU the faster at large batches, as one
             step's working set stays in the cache. ``"layers"``: each layer over all steps before the next, so that
             linear layers become one product; for GPUs, and small batches on a CPU. ``"auto"``: by layers on a GPU and
             for networks without cells, whose sequence layers are then parallel in time; else the scan. All give the
@@ -66,7 +66,7 @@ def run(
         steps: time steps of packed inputs.
 
     Raises:
-        UsageError: shapes that do not fit, an unknown method, a number out of range.
+        UsageError: shapes that do not fit, an unknown form, a number out of range.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -75,11 +75,11 @@ def run(
         >>> result.spikes[0].ravel(), result.voltages[0].ravel()
         (Array([0., 0., 1., 1.], dtype=float32), Array([0.  , 0.75, 1.5 , 1.25], dtype=float32))
     """
-    if method not in METHODS:
-        raise UsageError(f"method is not {method!r}. {did_you_mean(str(method), METHODS)}")
+    if form not in FORMS:
+        raise UsageError(f"form is not {form!r}. {did_you_mean(str(form), FORMS)}")
     segment = None if segment is None else whole_number("segment", segment, least=1)
     truncate = None if truncate is None else whole_number("truncate", truncate, least=1)
     steps = None if steps is None else whole_number("steps", steps, least=1)
-    settings = Settings(record, count, segment, truncate, method, steps)
+    settings = Settings(record, count, segment, truncate, form, steps)
     found, state, counts = execute(network.layers, inputs, state, settings)
     return Run(found.outputs, state, found.spikes, found.voltages, counts)

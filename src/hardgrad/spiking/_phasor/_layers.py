@@ -14,6 +14,7 @@ Source: Frady & Sommer 2019, PNAS 116(36); the published system.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -126,60 +127,59 @@ class PhasorMLP(eqx.Module):
     """A perceptron of phasors, from real numbers to real numbers.
 
     Attributes:
-        hidden: the complex linear layers.
+        layers: the hidden layers, complex and linear.
         activation: after each of them.
         readout: the last.
         scale: radians of an input of 1.
 
     Args:
-        in_features: of input.
-        width: phasors in a hidden layer.
-        out_features: of output.
-        depth: hidden layers.
+        in_size: numbers in.
+        out_size: numbers out.
+        hidden: phasors of each hidden layer; at least one layer.
         scale: radians of an input of 1; inputs from -1 to 1 then go once around.
         key: of the draw.
         dtype: of the parameters.
 
     Raises:
-        UsageError: a size or the depth is no whole number of at least 1.
+        UsageError: a size is no whole number of at least 1, or there is no hidden layer.
 
     Examples:
-        >>> model = PhasorMLP(3, 8, 2, key=jax.random.key(0))
+        >>> model = PhasorMLP(3, 2, hidden=(8,), key=jax.random.key(0))
         >>> model(jnp.zeros((4, 3))).shape
         (4, 2)
     """
 
-    hidden: tuple[PhasorLinear, ...]
+    layers: tuple[PhasorLinear, ...]
     activation: PhasorActivation
     readout: PhasorReadout
     scale: float = eqx.field(static=True)
 
     def __init__(
         self,
-        in_features: int,
-        width: int,
-        out_features: int,
+        in_size: int,
+        out_size: int,
         *,
-        depth: int = 2,
+        hidden: Sequence[int] = (64, 64),
         scale: float = math.pi,
         key: Key[Array, ""],
         dtype: Any = jnp.float32,
     ):
-        depth = whole_number("depth", depth, least=1)
-        *keys, last = jax.random.split(key, depth + 1)
-        sizes = [in_features] + depth * [width]
-        self.hidden = tuple(
+        if not hidden:
+            raise UsageError("hidden is empty: a phasor network has at least one hidden layer, such as hidden=(64,).")
+        *keys, last = jax.random.split(key, len(hidden) + 1)
+        sizes = [whole_number("in_size", in_size, least=1), *hidden]
+        self.layers = tuple(
             PhasorLinear(into, out, key=key, dtype=dtype)
             for into, out, key in zip(sizes[:-1], sizes[1:], keys, strict=True)
         )
         self.activation = PhasorActivation()
-        self.readout = PhasorReadout(width, out_features, key=last, dtype=dtype)
+        self.readout = PhasorReadout(sizes[-1], out_size, key=last, dtype=dtype)
         self.scale = scale
 
     def __call__(self, x: Float[Array, "*batch into"]) -> Float[Array, "*batch out"]:
         """Real numbers to real numbers."""
         z = real_to_phasor(x, scale=self.scale)
-        for layer in self.hidden:
+        for layer in self.layers:
             z = self.activation(layer(z))
         return self.readout(z)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core import require
 from .._figures import INK, SOFT, new_figure
-from ._table import figure as in_figures
+from .._measured import figure as in_figures
 from ._table import shown
 
 _FROM, _TO = 0.01, 1.0  # of the trivial score: the ends of the colours

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._measured import figure
 from .._study_report import compared
 
 WIDTH = 80
@@ -133,15 +134,6 @@ def _text(cell: Shown, notes: dict[str, int]) -> str:
 def _first_sentence(text: str) -> str:
     """What is wrong; how to mend it is in matrix.json."""
     return text.partition(". ")[0].rstrip(".") + "."
-
-
-def figure(value: float) -> str:
-    """In at most five signs."""
-    if not np.isfinite(value):
-        return "inf"
-    if 0 < value < 0.0005 or value >= 1000:
-        return f"{value:.0e}"
-    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:
