@@ -134,6 +134,15 @@ def test_the_api_page_lists_exactly_the_names_of_the_front_door() -> None:
     assert sorted(listed) == sorted((name, f"hardgrad.{home}.{name}") for name, home in hg._HOME.items())
 
 
+def test_the_gallery_shows_every_recipe_as_its_runs_were() -> None:
+    tool = ROOT / "tools" / "gallery.py"
+    done = subprocess.run([sys.executable, str(tool), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = ROOT / "docs" / "gallery"
+    shown = re.findall(r"\]\(([\w-]+\.png)\)", (folder / "index.md").read_text(encoding="utf-8"))
+    assert {*shown, "overview.png"} == {path.name for path in folder.glob("*.png")}
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A package in which some names are documented and some are not."""

@@ -78,12 +78,8 @@ class MambaEncoder(eqx.Module):
         d_model = whole_number("d_model", d_model, least=2)
         of_stacks, of_heads = jax.random.split(key)
 
-        def stack(key: Any) -> MambaStack:
-            return MambaStack(
-                d_model, n_layers=n_layers, d_state=d_state, expand=expand, d_conv=d_conv, key=key, dtype=dtype
-            )
-
-        self.stacks = eqx.filter_jit(eqx.filter_vmap(stack))(jax.random.split(of_stacks, len(groups)))
+        sizes = {"n_layers": n_layers, "d_state": d_state, "expand": expand, "d_conv": d_conv}
+        self.stacks = _drawn(jax.random.split(of_stacks, len(groups)), d_model, sizes, dtype)
         keys = jax.random.split(of_heads, len(groups))
         self.heads = tuple(
             eqx.nn.Linear(d_model, size, dtype=dtype, key=key) for size, key in zip(groups, keys, strict=True)
@@ -194,6 +190,13 @@ class MambaEncoder(eqx.Module):
         affine = zip(map(_affine, self.heads), out, strict=True)
         parts = [jnp.einsum("od,dtb->bto", weight, r) + bias for (weight, bias), r in affine]
         return jnp.concatenate(parts, axis=-1)
+
+
+@eqx.filter_jit  # one program for all seeds of a size: draws take seconds to compile
+def _drawn(keys: Array, d_model: int, sizes: Mapping[str, int], dtype: Any) -> MambaStack:
+    stack = lambda key: MambaStack(d_model, key=key, dtype=dtype, **sizes)
+    stacks: MambaStack = eqx.filter_vmap(stack)(keys)
+    return stacks
 
 
 @eqx.filter_jit
