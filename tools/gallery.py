@@ -90,8 +90,8 @@ def page(found: dict[str, Any], shown: Iterable[Entry]) -> Iterator[str]:
         yield f"*{one['picture']}.* **{one['headline'].rstrip('.')}.**\n"
         yield f"```sh\nhardgrad run {entry.name}\n```\n"
         yield (
-            f"Order {entry.order}, {entry.method}; {entry.architecture}. Cost: {_duration(one['processor_seconds'])} of "
-            f"processor time, on {one['cores']} cores ({one['date']}).\n"
+            f"Order {entry.order}, {entry.method}; {entry.architecture}. "
+            f"Cost: {_duration(one['processor_seconds'])} of processor time, on {one['cores']} cores ({one['date']}).\n"
         )
 
 

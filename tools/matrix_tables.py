@@ -138,6 +138,9 @@ def command(content: Mapping[str, Any]) -> Iterator[str]:
 def quoted(content: Mapping[str, Any]) -> dict[str, Any]:
     """What advice quotes: the best method of each family in every column, at equal evaluations."""
     found: dict[str, Any] = {"date": content["date"], "budget": content["budget"], "seeds": len(content["seeds"])}
+    found["about"] = {
+        name: f"{column['about']}, {column['parameters']} parameters" for name, column in content["columns"].items()
+    }
     found["columns"] = {}
     for name, column in content["columns"].items():
         families = found["columns"][name] = dict[str, Any]()

@@ -59,7 +59,7 @@ def test_the_answer_names_method_reasons_recipe_and_command(capsys):
         "  note          Your budget is 3,030 steps of it.",
         "  recipe        control-lif-es, which shows this application and architecture",
         "  hardgrad run control-lif-es --smoke",
-        "Measured by hardgrad matrix on a small problem, 'control' (",
+        "Measured by hardgrad matrix (",
         f"  {measured('control')[Order.ZERO]}",
         "Not possible here: ",
     ):

@@ -97,7 +97,12 @@ def test_every_recipe_runs_its_smallest_budget_and_reports(tmp_path, capsys, nam
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert main(["report", str(out)]) == 0
     assert f"report: '{out}/report.html'" in capsys.readouterr().out
-    assert html.escape(result["headline"], quote=False)[:40] in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert html.escape(result["headline"], quote=False)[:40] in page
+    smoke_note = "This is a smoke run: nothing can be read from its figures."
+    assert all(smoke_note in text for text in (said.err, page, *result["notes"][-1:]))
+    text = html.unescape(page)
+    assert all(line.replace("{run}", str(out)) in text for line in result["lines"])
     assert {p: p.read_bytes() for p in before} == before  # nothing else was touched
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -113,6 +115,14 @@ def test_a_wrong_shape_is_named_with_the_mending(wrap, caplog):
     box = BlackBox(lambda w, x: np.zeros(5), np.float32(0.5), output_shape=same_shape)
     with pytest.raises(jax.errors.JaxRuntimeError, match=r"returned shape \(5,\).*output_shape=\(5,\)"):
         jax.block_until_ready(wrap(lambda x: box(x))(X))
+
+
+def test_a_shape_that_follows_from_the_input_is_proposed_as_a_rule(caplog):
+    rows = np.ones((4, 3), np.float32)
+    for result, said in ((lambda w, x: x @ w, "lambda x: x.shape[:1]"), (lambda w, x: x * w, "lambda x: x.shape)")):
+        box = BlackBox(result, np.ones(3, np.float32), output_shape=())
+        with pytest.raises(jax.errors.JaxRuntimeError, match=re.escape(said)):
+            jax.block_until_ready(box(rows))
 
 
 def test_vectorized_without_leading_axes_is_named(caplog):

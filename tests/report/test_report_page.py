@@ -225,7 +225,8 @@ def test_a_run_of_ones_own_is_repeated_in_python(run: RunFolder) -> None:
     run.result_path.unlink()
     run.telemetry_path.write_text("")
     text = Page(write_report(run, title="x")).text
-    assert "trainer.fit(model, objective, data, epochs=12, seed=0, run=" in text
+    call = "trainer.fit(model, objective, data, epochs=12, batch_size=8, validation=validation, seed=0, run="
+    assert call in text
     assert "resume=True)" in text
 
 

@@ -85,10 +85,17 @@ def test_only_what_is_trainable_moves():
     assert result.evaluations == 3
     everything = fit(model=model, trainable=eqx.is_inexact_array, epochs=3)
     same(everything.model, fit(model=model, epochs=3).model)
-    with pytest.raises(UsageError, match="nothing to train"):
+    with pytest.raises(UsageError, match="nothing to train: `trainable` lets none"):
         fit(model=model, trainable=False)
-    with pytest.raises(UsageError, match="nothing to train"):
+    with pytest.raises(UsageError, match=r"nothing to train.*'n' is int32"):
         fit(model={"n": jnp.arange(3)})
+
+
+def test_a_python_number_that_looks_like_a_parameter_is_spoken_of():
+    model, objective = {"w": jnp.ones(2), "b": 0.0}, lambda m, batch, controls, key: (jnp.sum(m["w"] ** 2) + m["b"], {})
+    with pytest.warns(UserWarning, match="the model's 'b' is a Python number, which is not trained"):
+        Trainer(METHOD).fit(model, objective, jnp.ones(1), epochs=1)
+    Trainer(METHOD).fit(model, objective, jnp.ones(1), epochs=1, trainable=eqx.is_inexact_array)
 
 
 def test_the_recorder_keeps_every_step(tmp_path):

@@ -237,9 +237,10 @@ def test_size_and_budget_count():
     many = ask("none", "forecasting", "recursive", parameters=500)[0]
     assert many.method.name == "AntitheticNES"
     assert many.notes[0] == "Differences would take 1,001 evaluations a step for 500 parameters."
-    small = ask("none", "control", "lif", parameters=42, budget=33 * 400)[0]
+    small = ask("none", "control", "lif", parameters=12, budget=33 * 400)[0]
     assert "CMAES" in small.method.code
     assert small.notes == ("Your budget is 400 steps of it.",)
+    assert "SNES" in ask("none", "control", "lif", parameters=42)[0].method.code
     assert "SNES" in ask("none", "control", "lif", parameters=3000)[0].method.code
     large = {one.order: one for one in ask("wrong", "control", "lif", parameters=50_000)}
     assert any("noisy" in note for note in large[Order.ZERO].notes)

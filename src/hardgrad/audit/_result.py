@@ -108,6 +108,7 @@ def _lines(found: Audit) -> Iterator[str]:
         yield from _wrap(f"{_SIGNS[verdict.level]} {verdict.text}", 2)
         if verdict.next:
             yield from _wrap(f"  next: {verdict.next}", 8)
+    yield "(+ good, o to know, ! beware, x bad)"
     yield ""
     yield from _agreement_lines(found)
     yield from _noise_lines(found)
@@ -140,7 +141,7 @@ def _agreement_lines(found: Audit) -> Iterator[str]:
         linear = f"{one.linear.value:.0%}" if math.isfinite(one.linear.value) else "-"
         linear += "" if _clear(one.linear) else "?"
         ratio, off = _compact(one.norm_ratio), _compact(one.bias)
-        yield f"{start}{linear:>8}{one.cosine!s:>20}{ratio:>18}{off:>18}"
+        yield f"{start}{linear:>8}{_compact(one.cosine):>20}{ratio:>18}{off:>18}"
     yield "linear: of the slopes' mean square, what any one gradient could explain;"
     yield "norm ratio, bias: relative to the averaged loss's slope; [95 % intervals]"
     if any(not _clear(one.linear) for one in found.agreements if one.judged):
@@ -206,11 +207,11 @@ def _growth_lines(found: Audit) -> Iterator[str]:
 def _shares_lines(found: Audit) -> Iterator[str]:
     if found.rows is not None:
         one = found.rows
-        yield from _wrap(
-            f"rows: {len(one.norms)} examined; half of all norm is in {one.half:.0%} of them, the largest is "
-            f"{short(one.largest)} times the median; {one.silent:.0%} have no gradient",
-            2,
-        )
+        text = f"rows: {len(one.norms)} examined; "
+        if math.isfinite(one.half):
+            largest = f", the largest is {short(one.largest)} times the median" if math.isfinite(one.largest) else ""
+            text += f"half of all norm is in {one.half:.0%} of them{largest}; "
+        yield from _wrap(f"{text}{one.silent:.0%} have no gradient", 2)
     if found.blind is not None and found.blind.share > 0:
         blind = found.blind
         yield from _wrap(

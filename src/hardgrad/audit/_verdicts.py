@@ -24,6 +24,7 @@ _FEW_ROWS, _WORST_ROW = 0.05, 100.0
 _SOME = 0.25
 _FEW, _SOME_HUNDRED = 64, 300
 _LEVELS = ("bad", "warn", "note", "good")
+_LENGTHLESS = "an optimiser that does not read lengths (optax.adam), or Hybrid"
 
 
 def judge(found: Audit) -> tuple[Verdict, ...]:
@@ -84,12 +85,13 @@ def _trust(found: Audit, reference: Agreement | None) -> Verdict:
             return Verdict("trust", "warn", text, "more estimates (estimates=...), or more directions in each of them")
         text = f"Can't tell: {beside} with {found.directions} directions."
         return Verdict("trust", "warn", text, _more(found))
+    ratio = reference.norm_ratio
+    wrong_length = ratio.low > _LENGTH or ratio.high < 1 / _LENGTH
     if cosine.low >= _RIGHT:
         reach = _reach(found, reference)
-        ratio = reference.norm_ratio
-        if ratio.low > _LENGTH or ratio.high < 1 / _LENGTH:
+        if wrong_length:
             text = f"Trust its direction, not its length: {beside}{reach}; its norm is {_words(ratio)} of the slope's."
-            return Verdict("trust", "note", text, "an optimiser that does not read lengths (optax.adam), or Hybrid")
+            return Verdict("trust", "note", text, _LENGTHLESS)
         right = "its length is right:" if 0.95 <= ratio.value <= 1.05 else "its length is"
         text = f"Trust it: {beside}{reach}, and {right} {_words(ratio)} of the slope's."
         if reference.bias.low > _BIASED:
@@ -102,6 +104,11 @@ def _trust(found: Audit, reference: Agreement | None) -> Verdict:
             f"bias there is {_words(wider.bias)} of the slope."
         )
         return Verdict("trust", "note", text, f"shorter steps need samples: {_corrected(found)}")
+    if cosine.high >= _RIGHT and wrong_length:
+        text = (
+            f"Its direction may be right, its length is not: {beside}, and its norm is {_words(ratio)} of the slope's."
+        )
+        return Verdict("trust", "note", text, f"{_LENGTHLESS}; {_more(found)}")
     if cosine.high >= _RIGHT:
         text = f"It may be right, and can't be told from one that is not: {beside}."
         return Verdict("trust", "note", text, _more(found))
@@ -130,10 +137,9 @@ def _wider(found: Audit, reference: Agreement) -> Agreement | None:
 
 def _more(found: Audit) -> str:
     if found.own is not None and not found.own.quiet:
-        return (
-            f"estimates={4 * found.own.estimates} and directions={4 * found.directions}, so that the intervals shrink"
-        )
-    return f"directions={4 * found.directions} (--directions {4 * found.directions}), so that the intervals shrink"
+        estimates, directions = 4 * found.own.estimates, 4 * found.directions
+        return f"--estimates {estimates} --directions {directions}, so that the intervals shrink"
+    return f"--directions {4 * found.directions}, so that the intervals shrink"
 
 
 def _reach(found: Audit, reference: Agreement) -> str:
@@ -212,7 +218,7 @@ def _noise(found: Audit) -> Iterator[Verdict]:
     if math.isfinite(every.evaluations_for_one):
         times = _times(every.evaluations_for_one / found.cost)
         needed = f"about {math.ceil(every.evaluations_for_one):,} evaluations, {times}"
-    text = f"A step is mostly noise: signal-to-noise {_words(ratio)}; 1 takes {needed} an estimate's."
+    text = f"A step is mostly noise: signal-to-noise {_words(ratio)}; to reach 1 takes {needed} an estimate's."
     if not math.isfinite(every.evaluations_for_one):
         text = (
             f"The mean gradient can't be told from 0: signal-to-noise {_words(ratio)} over {every.estimates} estimates."

@@ -6,19 +6,19 @@ import dataclasses
 import json
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from ..core import UsageError, did_you_mean
+from ..core import Order, UsageError, did_you_mean
 from ..zoo._advice import OTHER, Advice, Question, advise, named, read_derivative
 from ..zoo._families import Method, family
 from ..zoo._guide import Basis, Row
 from ..zoo._guide_applications import APPLICATIONS
 from ..zoo._guide_architectures import ARCHITECTURES
 from ..zoo._guide_derivatives import DERIVATIVES
-from ..zoo._measured import conditions, measured
+from ..zoo._measured import about, conditions, measured, nearest_column
 from ._options import parse
 
 _WIDTH = 80
@@ -169,7 +169,7 @@ def _lines(question: Question, advice: Sequence[Advice]) -> Iterator[str]:
             yield from _wrap(
                 f"  {place}  {_name(one)}: {'; '.join([reason.why, *one.notes])} [{reason.basis.value}]", 5
             )
-    yield from _measured(question, derivative)
+    yield from _measured(question, derivative, {one.order for one in advice if one.possible})
     refused = [family(one.order).title.lower() for one in advice if not one.possible]
     if refused:
         yield from _wrap(f"Not possible here: {', '.join(refused)}.", 0)
@@ -177,16 +177,17 @@ def _lines(question: Question, advice: Sequence[Advice]) -> Iterator[str]:
     yield "All of it: docs/explanation/choosing.md"
 
 
-def _measured(question: Question, derivative: Row) -> Iterator[str]:
-    """The figures of the matrix's nearest problem: the application's, or that of the kind of derivative."""
-    nearest = next((row for row in (question.application, derivative) if row.matrix), None)
-    figures = measured(nearest.matrix) if nearest else {}
-    if nearest and figures:
+def _measured(question: Question, derivative: Row, possible: Collection[Order]) -> Iterator[str]:
+    """The figures of the matrix's nearest problem, of the families that are possible here."""
+    column = nearest_column(question.application, derivative)
+    figures = {order: figure for order, figure in measured(column).items() if order in possible}
+    if figures:
         yield ""
-        yield from _wrap(f"Measured by hardgrad matrix on a small problem, '{nearest.matrix}' ({conditions()}):", 0)
+        yield from _wrap(f"Measured by hardgrad matrix ({conditions()}) on this problem: {about(column)}.", 0)
         for figure in sorted(figures.values(), key=lambda figure: figure.median):
             yield from _wrap(f"  {figure}{', none better' if figure.best else ''}", 4)
         yield "Shares of what a trivial answer scores: 1 has learned nothing, 0 is perfect."
+        yield ""
 
 
 def _name(one: Advice) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -125,6 +126,10 @@ def finish(done: Launched) -> int:
     for line in done.lines:
         print(line.replace("{run}", str(done.folder.path)))
     fit = done.fit
+    if done.notes:
+        tell("")
+    for note in done.notes:
+        tell("\n".join(textwrap.wrap(note, 80)))
     tell(f"\n{fit.status.value}: {fit.reason} ({fit.epochs} epochs, {fit.seconds:.1f} s)")
     if fit.skipped:
         tell(f"{fit.skipped} of {fit.steps} steps were not finite and left out")

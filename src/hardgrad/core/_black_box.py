@@ -36,8 +36,8 @@ class BlackBox(eqx.Module):
 
     Raises:
         NoDerivativeError: when differentiated.
-        RunError: when the result's shape is not the one declared. From a compiled step it comes as
-            `jax.errors.JaxRuntimeError` with the same message, as every error of a host function does.
+        RunError: when the result's shape is not the one declared. A trainer passes on this and every other error of
+            the function as it is; compiled code of one's own gets it as `jax.errors.JaxRuntimeError`.
 
     Examples:
         >>> import numpy as np
@@ -111,7 +111,16 @@ class _Host:
                 f"{said} and the leading axes are {leading}. Mend the function, or say "
                 "BlackBox(..., vectorized=False) if it takes no leading axes."
             )
-        raise RunError(f"{said}. Mend the function, or say BlackBox(..., output_shape={value.shape}).")
+        raise RunError(f"{said}. Mend the function, or say BlackBox(..., output_shape={_rule(value, arguments[1:])}).")
+
+
+def _rule(value: Any, inputs: Any) -> str:
+    """The shape as it follows from an input, whose number of rows may change; else as it is."""
+    leaves = jax.tree.leaves(inputs)
+    if value.ndim and len(leaves) == 1 and leaves[0].shape[: value.ndim] == value.shape and jax.tree.leaves(inputs[0]):
+        same = "x.shape" if leaves[0].ndim == value.ndim else f"x.shape[:{value.ndim}]"
+        return f"lambda x: {same}"
+    return str(value.shape)
 
 
 _failures: list[Exception] = []

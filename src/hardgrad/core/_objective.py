@@ -175,6 +175,9 @@ def _checked(result: Any) -> tuple[Array, Metrics, PyTree]:
             "an objective must return (loss, metrics), metrics a dict of scalars, "
             f"got {type(result).__name__}. Without metrics: return loss, {{}}."
         )
+    for name, metric in result[1].items():
+        if not eqx.is_array_like(metric):
+            raise UsageError(f"an objective's metrics are scalars by name, but '{name}' is a {type(metric).__name__}.")
     value, metrics = jnp.asarray(result[0]), {name: jnp.asarray(m) for name, m in result[1].items()}
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise UsageError(f"a loss must be a real floating-point number, got {value.dtype}. Cast it to float32.")

@@ -72,6 +72,7 @@ def write_report(
     given = publish(figures or {}, where, taken, turns=False)
     contents = {
         "Key figures": sections.key_figures(summary),
+        "Conclusion": sections.conclusion(summary),
         "Listen": players(folder.path),
         "Curves": sections.curves(curves),
         "Schedules": sections.schedules(schedules, summary.records),

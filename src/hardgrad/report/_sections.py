@@ -15,7 +15,7 @@ from ._summary import Summary
 from ._tables import Table, cell, epochs_table, grid, settings_table
 from ._text import escape, format_number, shorten
 
-_ELSEWHERE = ("schema", "version", "method", "plan", "settings", "environment")
+_ELSEWHERE = ("schema", "version", "method", "data", "validation", "plan", "settings", "environment")
 
 
 def key_figures(summary: Summary) -> str:
@@ -30,6 +30,12 @@ def key_figures(summary: Summary) -> str:
         + (f'\n<ul class="warnings">{warnings}</ul>' if warnings else "")
         + _metrics(summary)
     )
+
+
+def conclusion(summary: Summary) -> str:
+    """What the recipe said at its end, as it was printed."""
+    text = "\n".join(summary.lines).strip("\n")
+    return f"<pre>{escape(text)}</pre>" if text else ""
 
 
 def _bad(text: str) -> str:
@@ -109,11 +115,27 @@ def settings(config: Mapping[str, Any]) -> str:
         parts.append(f"<h3>Training</h3>\n{settings_table(rest, 'Training')}")
     if config.get("method"):
         parts.append(f"<h3>Method</h3>\n<pre>{escape(config['method'])}</pre>")
+    for title, key in (("Data", "data"), ("Validation data", "validation")):
+        arrays = {str(one.get("name") or "-"): _array(one) for one in _mappings(config.get(key))}
+        if arrays:
+            parts.append(f"<h3>{title}</h3>\n{settings_table(arrays, title)}")
     for title, key in (("Plan", "plan"), ("Versions", "environment")):
         value = config.get(key)
         if isinstance(value, Mapping) and value:
             parts.append(f"<h3>{title}</h3>\n{settings_table(value, title)}")
     return "\n".join(parts)
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _array(one: Mapping[str, Any]) -> str:
+    """What config.json says of an array, in a line."""
+    text = f"{one.get('dtype')}{one.get('shape')}"
+    if "mean" in one:
+        text += f", mean {format_number(one['mean'])}, standard deviation {format_number(one.get('deviation'))}"
+    return text
 
 
 def again(path: Path, summary: Summary) -> str:
@@ -129,7 +151,10 @@ def again(path: Path, summary: Summary) -> str:
         go_on = _shell("Go on from the newest checkpoint, to the same bits:", f"hardgrad resume {quoted}")
     else:
         seed, total = json.dumps(summary.config.get("seed", 0)), json.dumps(summary.config.get("epochs", 1))
-        call = f"trainer.fit(model, objective, data, epochs={total}, seed={seed}, run={str(path)!r}"
+        rows = summary.config.get("batch_size")
+        given = f", batch_size={json.dumps(rows)}" if rows is not None else ""
+        given += ", validation=validation" if summary.config.get("validation") else ""
+        call = f"trainer.fit(model, objective, data, epochs={total}{given}, seed={seed}, run={str(path)!r}"
         repeat = _shell("This run was started from Python. Once more, into another folder:", f"{_elsewhere(call)})")
         go_on = _shell("Go on from the newest checkpoint, to the same bits:", f"{call}, resume=True)")
     drawn = _shell("Write this report again:", f"hardgrad report {quoted}")

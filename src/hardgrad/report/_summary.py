@@ -29,6 +29,7 @@ class Summary:
         headline: what its recipe says in a line; empty if nothing.
         best: the best epoch: ``epoch``, ``metric``, ``value``; None where there is none.
         figures: the key figures: a name and its text.
+        lines: what its recipe printed at its end.
         warnings: sentences on what should not be overlooked.
         begun: when, in words; empty if unknown.
     """
@@ -40,6 +41,7 @@ class Summary:
     headline: str
     best: dict[str, Any] | None
     figures: list[tuple[str, str]]
+    lines: list[str]
     warnings: list[str]
     begun: str
 
@@ -71,7 +73,8 @@ def summarize(folder: RunFolder) -> Summary:
         headline=_sentence(said) if isinstance(said := result.get("headline"), str) else "",
         best=best,
         figures=_key_figures(result, events, records, config, best),
-        warnings=_warnings(records, result),
+        lines=[one.replace("{run}", str(folder.path)) for one in _texts(result.get("lines"))],
+        warnings=[*_texts(result.get("notes")), *_warnings(records, result)],
         begun=_begun(events),
     )
 
@@ -168,6 +171,10 @@ def _key_figures(
 
 def _skipped(records: Sequence[EpochRecord]) -> int:
     return int(sum(value for r in records if 0 <= (value := r.metrics.get("skipped", 0.0)) < 1e18))
+
+
+def _texts(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def _warnings(records: Sequence[EpochRecord], result: dict[str, Any]) -> list[str]:

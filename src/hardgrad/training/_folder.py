@@ -44,9 +44,9 @@ class RunFolder(Folder):
         """Raise `UsageError` if the folder holds anything but a run that never finished an epoch."""
         found = {p.name for p in self.path.iterdir()}
         if self.config_path.name in found and self._has_done_something():
+            go_on = f"hardgrad resume {self.path}" if self.started_by_recipe() else "fit(..., resume=True)"
             raise UsageError(
-                f"{self.path} already holds a run, which stays untouched. Resume it (hardgrad resume {self.path}; "
-                "in Python: fit(..., resume=True)), or give another folder."
+                f"{self.path} already holds a run, which stays untouched. Resume it ({go_on}), or give another folder."
             )
         if found - {p.name for p in self._first_files()}:
             raise UsageError(f"{self.path} already holds files, which stay untouched. Give another folder.")
@@ -79,7 +79,8 @@ class RunFolder(Folder):
         folder = cls(path)
         if not folder.config_path.is_file():
             raise UsageError(
-                f"{folder.path} is not a run: it has no config.json. Runs are folders that 'hardgrad run' made."
+                f"{folder.path} is not a run: it has no config.json. Runs are folders that 'hardgrad run' or "
+                "fit(..., run=...) made."
             )
         return folder
 

@@ -28,10 +28,12 @@ from ..core import (
 )
 from ..schedules import Plan
 from ._data import Feed, InMemory, Stream, as_feed
+from ._description import check_same_data, check_same_method, describe, summarise
 from ._dispatch import Dispatcher
 from ._folder import RunFolder, environment
 from ._job import Job
 from ._method import AbstractMethod
+from ._parameters import check_parameters
 from ._record import Reducer, check_reducers
 from ._run import FitResult, Run, Status
 from ._session import Session
@@ -157,15 +159,12 @@ class Trainer:
             rows = validation_batch(validation, feed)
             held_out = as_feed(validation, batch_size=rows, what="the validation data")
         params, rest = split_parameters(model, trainable)
-        if not jax.tree.leaves(params):
-            raise UsageError(
-                "the model has nothing to train: no inexact array in it, or none that `trainable` lets through."
-            )
+        check_parameters(model, params, trainable)
         session = Session(self, Job(objective, params, rest, feed, held_out, epochs, seed))
         session.dispatcher.warn_of_many_programs()
         if resume and run is None:
             raise UsageError("resume=True needs the folder of the run: fit(..., run='runs/name', resume=True).")
-        config = {**self._config(feed, epochs, seed), "settings": dict(settings or {})}
+        config = {**self._config(feed, held_out, epochs, seed), "settings": dict(settings or {})}
         with (
             self._in_folder(session.run, run, config, resume=resume),
             jax.disable_jit() if self.execution == "eager" else contextlib.nullcontext(),
@@ -224,14 +223,16 @@ class Trainer:
                 write_text(folder.config_path, text)
             yield
 
-    def _config(self, feed: Feed, epochs: int, seed: int) -> dict[str, Any]:
+    def _config(self, feed: Feed, held_out: Feed | None, epochs: int, seed: int) -> dict[str, Any]:
         return {
             "schema": "hardgrad.config",
             "version": 1,
             "epochs": epochs,
             "seed": seed,
             "batch_size": getattr(feed, "batch_size", None),
-            "method": eqx.tree_pformat(self.method, width=110),
+            "method": describe(self.method),
+            "data": summarise(feed),
+            "validation": summarise(held_out),
             "plan": {name: _text(schedule) for name, schedule in self.plan.schedules.items()},
             "precision": self.precision,
             "accumulate": self.accumulate,
@@ -255,6 +256,9 @@ def _check_same(folder: RunFolder, config: dict[str, Any]) -> None:
         was = before.get(name) if isinstance(before, dict) else None
         if was != config[name]:
             raise UsageError(f"{folder.path} was begun with {name}={was!r}; resume it with that, not {config[name]!r}.")
+    before = before if isinstance(before, dict) else {}
+    check_same_method(folder.path, before.get("method"), config["method"])
+    check_same_data(folder.path, before.get("data"), config["data"])
 
 
 def _text(schedule: Any) -> str:

@@ -22,7 +22,7 @@ _WEIGHT = 3
 _CHEAPEST_FIRST = (Order.ONE, Order.LOCAL, Order.TRANSFER, Order.MIXED, Order.ZERO)
 _FALLBACK = {Order.ZERO: "AntitheticNES", Order.ONE: "Autodiff"}
 # Rules of thumb, in parameters and steps.
-_FEW, _SOME_HUNDRED, _MANY, _LEAST_STEPS = 50, 300, 10_000, 100
+_A_DOZEN, _FEW, _MANY, _LEAST_STEPS = 20, 50, 10_000, 100  # up to the first the matrix has CMA-ES ahead of SNES
 _DENSE = ("AntitheticNES", "SPSA", "EvolutionMethod", "Hybrid", "GuidedES")
 
 
@@ -144,7 +144,7 @@ def _method(question: Question, order: Order, cells: dict[str, Cell]) -> tuple[M
     if chosen.name == "CentralDifference" and n is not None and n > _FEW:
         note = f"Differences would take {2 * n + 1:,} evaluations a step for {n:,} parameters."
         return method("AntitheticNES"), [note]
-    if chosen.name == "EvolutionMethod" and n is not None and n <= _SOME_HUNDRED:
+    if chosen.name == "EvolutionMethod" and n is not None and n <= _A_DOZEN:
         return dataclasses.replace(chosen, code=chosen.code.replace("SNES", "CMAES")), []
     return chosen, []
 

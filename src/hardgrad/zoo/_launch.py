@@ -18,7 +18,7 @@ from ..training import EpochRecord, FitResult, Run, RunFolder
 from ..training._storage import disk_errors
 from ..training.callbacks import Callback
 from ._config import from_json
-from ._recipe import Conclusion
+from ._recipe import SMOKE_NOTE, Conclusion
 from ._registry import find
 
 
@@ -48,12 +48,14 @@ class Launched:
         fit: what the trainer returned.
         result: what result.json holds.
         lines: what the recipe prints at the end.
+        notes: what else is to be known of its figures.
     """
 
     folder: RunFolder
     fit: FitResult
     result: dict[str, Any]
     lines: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def launch(
@@ -119,7 +121,8 @@ def recipe_of(folder: RunFolder) -> tuple[str, Any]:
     """
     if not folder.started_by_recipe():
         raise UsageError(
-            f"{folder.path} was not started by a recipe. Resume it from your own program: fit(..., resume=True)."
+            f"{folder.path} was not started by a recipe, so that only your own program knows its model. There, "
+            "fit(..., resume=True) goes on with it, and hg.export.export_bundle(...) exports it."
         )
     settings = folder.read_json(folder.config_path)["settings"]
     name = settings["recipe"]
@@ -150,12 +153,15 @@ def _run(
     quiet: bool = False,
 ) -> Launched:
     recipe = find(name).load()
+    smoke = bool(recipe.smoke) and all(getattr(config, field) == value for field, value in recipe.smoke.items())
     kept: list[tuple[Conclusion, dict[str, Any]]] = []
 
     def conclude(result: FitResult) -> dict[str, Any]:
         with np.errstate(all="ignore"):  # a diverged run's metrics are not finite, and say so themselves
             conclusion = experiment.conclude(result)
-        content = {"recipe": name, "headline": conclusion.headline, **conclusion.result}
+        notes = [*conclusion.notes, *([SMOKE_NOTE] if smoke else [])]
+        said = {"headline": conclusion.headline, "lines": list(conclusion.lines), "notes": notes}
+        content = {"recipe": name, **said, **conclusion.result}
         kept.append((conclusion, {**result.summary(), **content}))
         return content
 
@@ -180,7 +186,7 @@ def _run(
     if not kept:  # a run that is paused has nothing to conclude yet
         return Launched(RunFolder.open(path), result, result.summary(), ())
     conclusion, content = kept[-1]
-    return Launched(RunFolder.open(path), result, content, conclusion.lines)
+    return Launched(RunFolder.open(path), result, content, conclusion.lines, tuple(content["notes"]))
 
 
 @contextlib.contextmanager

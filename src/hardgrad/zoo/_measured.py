@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import Order
+from ._guide import Row
 
 PATH = Path(__file__).with_name("_measured.json")
 
@@ -52,6 +53,22 @@ def measured(column: str | None) -> dict[Order, Measured]:
     """
     cells = {} if column is None else _content()["columns"].get(column, {})
     return {Order(order): Measured(**cell) for order, cell in cells.items()}
+
+
+_KINDS = {"control": ("none",), "spiking": ("surrogate",), "song": ("exact", "explodes"), "box": ("none",)}
+"""Kinds of derivative that a column's problem stands for; of the others, an exact one."""
+
+
+def nearest_column(application: Row, derivative: Row) -> str | None:
+    """The column for a question: the application's if its problem has such a derivative, else the derivative's."""
+    if application.matrix is not None and derivative.name in _KINDS.get(application.matrix, ("exact",)):
+        return application.matrix
+    return derivative.matrix
+
+
+def about(column: str | None) -> str:
+    """What the problem of a column is."""
+    return str(_content()["about"].get(column, ""))
 
 
 def conditions() -> str:

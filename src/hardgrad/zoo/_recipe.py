@@ -11,6 +11,8 @@ from ..export import Exportable
 from ..training import FitResult, RunFolder, Trainer
 from ..training.callbacks import Mode
 
+SMOKE_NOTE = "This is a smoke run: nothing can be read from its figures."
+
 
 @dataclasses.dataclass(frozen=True)
 class Conclusion:
@@ -21,11 +23,13 @@ class Conclusion:
         lines: printed at the end.
         headline: the figure that matters most, beside what it is to be compared with; one line, kept as
             ``"headline"`` and shown by reports and the gallery.
+        notes: sentences without which the figures are misread; printed, kept and shown by reports.
     """
 
     result: Mapping[str, Any]
     lines: tuple[str, ...]
     headline: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

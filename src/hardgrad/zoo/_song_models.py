@@ -51,7 +51,7 @@ def song_model(
     }
     if architecture == "published":
         published = PolynomialField(order=order, keep_const=True)
-        mamba = eqx.filter_jit(MambaEncoder)((1, 1, (order + 1) ** 2), key=key)
+        mamba = MambaEncoder((1, 1, (order + 1) ** 2), key=key)
         return SongModel(with_oscillator_prior(mamba, published), published, **common)
     if architecture == "syrinx":
         syrinx = SyrinxField(rate=0.5, amplitude=sound)

@@ -114,7 +114,7 @@ def ceiling(bird: Bird, windows: Sequence[ColdStart]) -> list[NDArray[np.float64
 
 
 def _heading(result: FitResult, tested: Mapping[str, list[ColdStart]]) -> Iterator[str]:
-    best = "" if result.best is None else f"; best epoch {result.best['epoch'] + 1} of {result.epochs}"
+    best = "" if result.best is None else f"; best is epoch {result.best['epoch']} of 0 to {result.epochs - 1}"
     counts = ", ".join(f"{len(windows)} of {name}" for name, windows in tested.items())
     yield f"held-out syllables sung alone from silence: {counts}{best}"
     yield ""
@@ -174,7 +174,7 @@ def spectrograms(target: Path, sung: Path) -> Any:
     levels = [decibels(sound) for sound, _ in sounds]
     top = max(float(level.max()) for level in levels)
     for (wave, image), (sound, rate), level, label in zip(
-        panels, sounds, levels, ("recorded", "sung alone"), strict=True
+        panels, sounds, levels, ("target", "sung alone"), strict=True
     ):
         seconds = len(sound) / rate
         wave.plot(np.arange(len(sound)) / rate * 1e3, sound, lw=0.4, color="#0072b2")

@@ -209,7 +209,7 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         lines += ["", *hybrid_lines(config, accuracy, result.history[-1] if result.history else None)]
     others = [_percent(accuracy[name]) for name in ("surrogate",) if name in accuracy and name != config.variant]
     beside = f"; the surrogate alone has {others[0]}" if others else ""
-    headline = f"{_percent(found['accuracy'])} of the test images{beside}"
+    headline = f"{config.variant}: {_percent(found['accuracy'])} of the test images told right{beside}"
     return Conclusion(found, tuple(lines), headline)
 
 

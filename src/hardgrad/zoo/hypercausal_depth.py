@@ -374,9 +374,15 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         "early_stopped_at": stopped,
         "final_states": states.tolist(),
     }
-    reached = "" if best is None else f"; best total {best['total']:.6f} in epoch {best['epoch']}"
-    headline = f"SMAPE {metrics['smape']:.6f} %, RMSE {metrics['rmse']:.6f}{reached}"
-    return Conclusion(content, tuple(closing_lines(config.metric_channel, content, best)), headline)
+    fallen = ""
+    if best is not None:
+        began = epochs[0]["before"]["total"] if "before" in epochs[0] else epochs[0]["after"]["total"]
+        fallen = f"total loss {began:.6f} to {best['total']:.6f}, reached in epoch {best['epoch']}; "
+    headline = f"{fallen}RMSE {metrics['rmse']:.6f}"
+    notes = ["There is one sequence: 'validation' is the same one, after the epoch's last step."]
+    if not np.any(y):
+        notes.append("The target is 0 throughout: SMAPE is then 100 % whatever is learned.")
+    return Conclusion(content, tuple(closing_lines(config.metric_channel, content, best)), headline, tuple(notes))
 
 
 def figures(folder: RunFolder) -> Mapping[str, Any]:

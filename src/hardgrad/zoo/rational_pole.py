@@ -293,7 +293,8 @@ def judge(tested: Answer, i: int, truth: NDArray[Any], calibration: Calibration)
 def _lines(config: Config, figures: dict[str, dict[str, Any]]) -> list[str]:
     precision = "float64" if config.float64 else "float32"
     lines = [
-        f"{config.members} seeds, {precision}; thresholds lose {config.false_rejection:.1%} of held-out finite samples",
+        f"{config.members} seeds, {precision}; refused is what scores below a threshold, set on held-out",
+        f"samples so that {config.false_rejection:.1%} of the finite ones are lost",
         "",
         f"{'':<13}{'relative error, median':>27}{'poles found':>15}{'finite lost':>13}{'wrong side':>12}",
         f"{'':<13}{'mean ± sd      worst':>27}{'mean   worst':>15}{'mean':>13}{'seeds':>12}",
@@ -307,7 +308,15 @@ def _lines(config: Config, figures: dict[str, dict[str, Any]]) -> list[str]:
             f"{label:<13}{np.mean(error):>10.4f} ± {spread(error):.4f}{max(error):>8.4f}"
             f"{np.mean(poles):>7.1%}{min(poles):>8.1%}{np.mean(found['false_rejection']):>13.2%}{seeds:>12}"
         )
-    lines += ["* with the start and the falling rate of projective", ""]
+    lines += [
+        "",
+        "projective: a perceptron read as (P, Q); published: with the published losses;",
+        "published*: those with the start and the falling rate of projective;",
+        "two stages: a classifier of poles, a regressor of the rest;",
+        "rational+ε: P·Q/(Q² + ε²); perceptron: a regressor.",
+        "A tie: the mean difference is within its standard deviation over seeds.",
+        "",
+    ]
     return [*lines, *_verdict(figures)]
 
 

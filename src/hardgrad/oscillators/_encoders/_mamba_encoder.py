@@ -10,7 +10,7 @@ any length run the same code. Source: the published system.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -78,8 +78,12 @@ class MambaEncoder(eqx.Module):
         d_model = whole_number("d_model", d_model, least=2)
         of_stacks, of_heads = jax.random.split(key)
 
-        sizes = {"n_layers": n_layers, "d_state": d_state, "expand": expand, "d_conv": d_conv}
-        self.stacks = _drawn(jax.random.split(of_stacks, len(groups)), d_model, sizes, dtype)
+        def stack(key: Any) -> MambaStack:
+            return MambaStack(
+                d_model, n_layers=n_layers, d_state=d_state, expand=expand, d_conv=d_conv, key=key, dtype=dtype
+            )
+
+        self.stacks = _drawn(jax.random.split(of_stacks, len(groups)), stack)
         keys = jax.random.split(of_heads, len(groups))
         self.heads = tuple(
             eqx.nn.Linear(d_model, size, dtype=dtype, key=key) for size, key in zip(groups, keys, strict=True)
@@ -192,11 +196,12 @@ class MambaEncoder(eqx.Module):
         return jnp.concatenate(parts, axis=-1)
 
 
-@eqx.filter_jit  # one program for all seeds of a size: draws take seconds to compile
-def _drawn(keys: Array, d_model: int, sizes: Mapping[str, int], dtype: Any) -> MambaStack:
-    stack = lambda key: MambaStack(d_model, key=key, dtype=dtype, **sizes)
-    stacks: MambaStack = eqx.filter_vmap(stack)(keys)
-    return stacks
+def _drawn(keys: Array, stack: Callable[[Any], MambaStack]) -> MambaStack:
+    """Stacks side by side, drawn one after the other: their draws are of few shapes, each compiled once."""
+    if isinstance(keys, jax.core.Tracer):
+        found: MambaStack = eqx.filter_vmap(stack)(keys)
+        return found
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *map(stack, keys))
 
 
 @eqx.filter_jit

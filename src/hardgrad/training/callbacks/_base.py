@@ -70,10 +70,12 @@ class CallbackList:
     """Callbacks in order; calls only the hooks that are overridden.
 
     Raises:
-        UsageError: two share a name, one has a misspelt hook, or one is no callback.
+        UsageError: two share a name, one has a misspelt hook, one is no callback, or they are no sequence.
     """
 
     def __init__(self, callbacks: Sequence[Callback]):
+        if isinstance(callbacks, Callback):
+            raise UsageError(f"callbacks are a sequence: callbacks=[{type(callbacks).__name__}(...)].")
         names: set[str] = set()
         for callback in callbacks:
             if not isinstance(callback, Callback):

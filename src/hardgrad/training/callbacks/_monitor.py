@@ -52,6 +52,8 @@ def value_of(run: Run, record: EpochRecord, metric: str) -> float | None:
     if metric in run.measures:
         return None
     known = {*record.metrics, *run.measures}
+    if metric.startswith("val_") and not any(name.startswith("val_") for name in known):
+        raise UsageError(f"there is no metric '{metric}' to watch, as nothing is validated: fit(..., validation=...).")
     raise UsageError(f"there is no metric '{metric}' to watch. {did_you_mean(metric, known)}")
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._measured import figure
+from .._recipe import SMOKE_NOTE
 from .._study_report import compared
 
 WIDTH = 80
@@ -86,7 +87,7 @@ def lines(content: Mapping[str, Any]) -> list[str]:
         f"from it (p ≥ {_TOLD_APART}, Wilcoxon, seed by seed, from six seeds on). ! some seeds diverged.",
     ]
     if content["smoke"]:
-        said.append("This is a smoke run: nothing can be read from its figures.")
+        said.append(SMOKE_NOTE)
     found = [row for text in said for row in _wrapped(text)]
     for seconds in (False, True):
         found += ["", "At equal seconds" if seconds else "At equal evaluations"]

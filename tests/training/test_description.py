@@ -1,0 +1,111 @@
+"""What a run notes of its method and its data: every number, no address, and another one is refused."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from toys import fit, rows
+
+from hardgrad.core import UsageError, control
+from hardgrad.estimators import SPSA, AntitheticNES, Autodiff, Hybrid
+from hardgrad.training import CMAES, EvolutionMethod, GradientMethod, InMemory, Stream, Trainer, controlled
+from hardgrad.training._description import describe, summarise
+
+
+def by(optimizer, estimator=None):
+    return GradientMethod(estimator or Autodiff(), optimizer)
+
+
+PAIRS = {
+    "rate": (by(optax.adam(1e-2)), by(optax.adam(1e-3))),
+    "moment": (by(optax.adam(1e-2)), by(optax.adam(1e-2, b1=0.8))),
+    "schedule": (
+        by(optax.sgd(optax.cosine_decay_schedule(0.1, 50))),
+        by(optax.sgd(optax.cosine_decay_schedule(0.1, 60))),
+    ),
+    "clipping": (by(optax.chain(optax.clip(1.0), optax.sgd(0.1))), by(optax.chain(optax.clip(2.0), optax.sgd(0.1)))),
+    "injected": tuple(by(optax.inject_hyperparams(optax.adam)(learning_rate=rate)) for rate in (0.1, 0.2)),
+    "array": (by(optax.sgd(jnp.float32(0.25))), by(optax.sgd(jnp.float32(0.5)))),
+    "labels": tuple(by(optax.partition({"a": optax.sgd(1.0), "b": optax.sgd(0.1)}, {"x": label})) for label in "ab"),
+    "factory": (
+        by(controlled(optax.adam, control("learning_rate"))),
+        by(controlled(optax.sgd, control("learning_rate"))),
+    ),
+    "estimator": (by(optax.adam(0.1), SPSA(directions=8)), by(optax.adam(0.1), SPSA(directions=4))),
+    "nested": tuple(by(optax.adam(0.1), Hybrid(Autodiff(), AntitheticNES(pairs=n))) for n in (2, 4)),
+    "strategy": (EvolutionMethod(CMAES(population=8)), EvolutionMethod(CMAES(population=16))),
+    "partial": tuple(by(optax.scale_by_schedule(functools.partial(pow, base))) for base in (0.5, 0.25)),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_number_that_differs_is_seen(name):
+    one, other = map(describe, PAIRS[name])
+    assert one != other
+    assert "0x" not in one + other
+    assert "<locals>" not in one + other
+    assert max(map(len, one.splitlines())) <= 120
+
+
+def test_an_optimiser_reads_as_it_was_written():
+    assert describe(by(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)))).splitlines() == [
+        "GradientMethod(",
+        "  estimator=Autodiff,",
+        "  optimizer=chain(clip_by_global_norm(max_norm=1.0), chain(identity, scale(step_size=-0.1))),",
+        ")",
+    ]
+
+
+def test_what_holds_itself_ends():
+    def outer():
+        def inner(count):
+            return inner, count
+
+        return inner
+
+    assert describe(outer()).count("...") == 1
+
+
+def test_data_are_told_apart_by_shape_dtype_mean_and_deviation():
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found = summarise(InMemory({"x": x, "flags": np.array([True, False, True])}, batch_size=1))
+    assert [one["name"] for one in found] == ["flags", "x"]
+    assert (found[1]["shape"], found[1]["dtype"]) == ([3, 2], "float32")
+    assert (found[1]["mean"], found[1]["deviation"]) == pytest.approx((2.5, x.std()))
+    assert summarise(Stream([x])) is None
+    assert summarise(None) is None
+
+
+OTHERS = {
+    "shifted": lambda x, y: (x + 1, y),
+    "fewer": lambda x, y: (x[:8], y[:8]),
+    "scaled": lambda x, y: (x, 1.01 * y),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_data_are_refused(tmp_path, name):
+    fit(epochs=1, run=tmp_path / "run")
+    with pytest.raises(UsageError, match="was begun on other data"):
+        fit(epochs=2, run=tmp_path / "run", data=OTHERS[name](*rows()), resume=True)
+
+
+def test_data_that_differ_by_rounding_are_the_same(tmp_path):
+    x, y = rows()
+    fit(epochs=1, run=tmp_path / "run", data=(x, y))
+    assert len(fit(epochs=2, run=tmp_path / "run", data=(x * (1 + 1e-6), y), resume=True).history) == 2
+
+
+def test_another_method_is_refused_and_the_difference_shown(tmp_path):
+    fit(Trainer(by(optax.adam(0.1))), epochs=1, run=tmp_path / "run")
+    with pytest.raises(
+        UsageError, match=r"begun with another method(.|\n)*- .*step_size=-0\.1(.|\n)*\+ .*step_size=-0\.2"
+    ):
+        fit(Trainer(by(optax.adam(0.2))), epochs=2, run=tmp_path / "run", resume=True)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["method"] == describe(by(optax.adam(0.1)))
+    fit(Trainer(by(optax.adam(0.1))), epochs=2, run=tmp_path / "run", resume=True)
