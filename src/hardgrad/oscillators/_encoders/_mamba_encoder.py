@@ -198,10 +198,12 @@ class MambaEncoder(eqx.Module):
 
 def _drawn(keys: Array, stack: Callable[[Any], MambaStack]) -> MambaStack:
     """Stacks side by side, drawn one after the other: their draws are of few shapes, each compiled once."""
+    found: MambaStack
     if isinstance(keys, jax.core.Tracer):
-        found: MambaStack = eqx.filter_vmap(stack)(keys)
-        return found
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *map(stack, keys))
+        found = eqx.filter_vmap(stack)(keys)
+    else:
+        found = jax.tree.map(lambda *arrays: jnp.stack(arrays), *map(stack, keys))
+    return found
 
 
 @eqx.filter_jit

@@ -30,7 +30,7 @@ def heat_map(content: Mapping[str, Any], *, seconds: bool = False) -> Any:
     table = [shown(column, seconds=seconds) for column in columns.values()]
     height, width = len(methods), len(table)
     values = np.array([[column[method].median for column in table] for method in methods], np.float64)
-    figure = new_figure(1.6 + 1.05 * width, 1.3 + 0.32 * height)
+    figure = new_figure(max(1.6 + 1.05 * width, 3.2), max(1.3 + 0.32 * height, 3.0))
     axis = figure.subplots()
     norm = require("matplotlib.colors", extra="plots").LogNorm(_FROM, _TO)
     ok = np.array([[column[method].status == "ok" for column in table] for method in methods])
