@@ -9,7 +9,10 @@ JOBS = 2
 # Compiled programs are kept between test runs; the folder is made when it is missing.
 COMPILED = JAX_COMPILATION_CACHE_DIR="$(CURDIR)/.cache/jax" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2
 
-.PHONY: help demo test check lint types imports tests fast-tests docs bench clean
+# Compiling is most of what tests do. This takes XLA half the time, for programs that run slower.
+QUICKLY = XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+
+.PHONY: help demo test check lint types imports tests figures-tests other-tests fast-tests docs bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,11 +46,16 @@ types: ## types: mypy --strict
 imports: ## who may import whom: import-linter
 	PYTHONPATH=src $(BIN)lint-imports --no-cache
 
-tests: ## tests and doctests: pytest
-	$(COMPILED) $(BIN)pytest -n $(JOBS)
+tests: figures-tests other-tests ## tests and doctests: pytest
+
+figures-tests: ## of figures, recipes and examples, compiled as users compile
+	$(COMPILED) $(BIN)pytest -n $(JOBS) -m figures
+
+other-tests: ## all others, compiled quickly
+	$(COMPILED) $(QUICKLY) $(BIN)pytest -n $(JOBS) -m "not figures"
 
 fast-tests: ## tests but the slow ones
-	$(COMPILED) $(BIN)pytest -n $(JOBS) -m "not slow"
+	$(COMPILED) $(QUICKLY) $(BIN)pytest -n $(JOBS) -m "not slow"
 
 docs: ## build the documentation strictly and check that every public name is in it
 	NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict

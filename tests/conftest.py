@@ -22,6 +22,17 @@ hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, d
 hypothesis.settings.load_profile("fixed")
 
 
+_FIGURES = ("hypercausal", "zoo", "hardgrad")
+"""Folders whose tests hold figures to the last digit, run recipes, or are the examples of docstrings."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is to be compiled as users compile it."""
+    for item in items:
+        if set(_FIGURES) & set(item.path.relative_to(Path(__file__).parents[1]).parent.parts):
+            item.add_marker("figures")
+
+
 _MAPS = Path("/proc/self/maps")
 _MOST_MAPS = 35_000
 
