@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -61,6 +62,10 @@ def test_an_optimiser_reads_as_it_was_written():
     ]
 
 
+def test_keys_and_arrays_are_told_by_their_kind():
+    assert describe((jax.random.key(0), jnp.ones((2, 3)), np.float32(0.5))) == "(key<fry>[], float32[2, 3], 0.5)"
+
+
 def test_what_holds_itself_ends():
     def outer():
         def inner(count):
@@ -77,6 +82,8 @@ def test_data_are_told_apart_by_shape_dtype_mean_and_deviation():
     assert [one["name"] for one in found] == ["flags", "x"]
     assert (found[1]["shape"], found[1]["dtype"]) == ([3, 2], "float32")
     assert (found[1]["mean"], found[1]["deviation"]) == pytest.approx((2.5, x.std()))
+    (half,) = summarise(InMemory(jnp.ones(3, jnp.bfloat16)))
+    assert (half["dtype"], half["mean"], half["deviation"]) == ("bfloat16", 1.0, 0.0)
     assert summarise(Stream([x])) is None
     assert summarise(None) is None
 

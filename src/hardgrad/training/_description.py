@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -60,7 +61,8 @@ def _node(thing: Any, within: tuple[int, ...]) -> _Node:
 
 
 def _plain(array: Any) -> bool:
-    return bool(np.issubdtype(array.dtype, np.number) or array.dtype == bool)
+    """Whether it holds numbers, and no keys of random numbers."""
+    return bool(jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool)
 
 
 def _head(thing: Any) -> str:
