@@ -114,7 +114,7 @@ def ceiling(bird: Bird, windows: Sequence[ColdStart]) -> list[NDArray[np.float64
 
 
 def _heading(result: FitResult, tested: Mapping[str, list[ColdStart]]) -> Iterator[str]:
-    best = "" if result.best is None else f"; best is epoch {result.best['epoch']} of 0 to {result.epochs - 1}"
+    best = "" if result.best is None else f"; best epoch {result.best['epoch']}, from 0"
     counts = ", ".join(f"{len(windows)} of {name}" for name, windows in tested.items())
     yield f"held-out syllables sung alone from silence: {counts}{best}"
     yield ""
