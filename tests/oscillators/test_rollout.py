@@ -22,7 +22,7 @@ CASES: list[dict[str, Any]] = [
     {"saturation": Saturation("none")},
     {"saturation": Saturation("tanh", 0.5, 1.0), "substeps": 2, "interpolation": "linear", "segment": 4},
     {"saturation": Saturation("knee", 0.6, 0.7), "hop": 3},
-    {"saturation": Saturation("knee", 0.6, 0.7), "substeps": 2, "interpolation": "linear", "hop": 4, "segment": 5},
+    {"saturation": Saturation("knee", 0.6, 0.7), "interpolation": "linear", "hop": 4, "segment": 5},
     {"saturation": Saturation("knee", 0.6, 0.7), "segment": 5},
     {"saturation": Saturation("tanh", 0.5, 1.0), "interpolation": "linear"},
 ]
