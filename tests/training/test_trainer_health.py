@@ -17,6 +17,8 @@ from hardgrad.schedules import Plan
 from hardgrad.training import GradientMethod, InMemory, Status, Trainer, clip_by_global_norm
 from hardgrad.training.callbacks import Best, Callback, EarlyStopping
 
+pytestmark = pytest.mark.figures  # bits that differ between programs compiled in haste
+
 
 class Watch(Callback):
     """Keeps the whole state after every epoch."""
