@@ -108,6 +108,21 @@ def test_data_that_differ_by_rounding_are_the_same(tmp_path):
     assert len(fit(epochs=2, run=tmp_path / "run", data=(x * (1 + 1e-6), y), resume=True).history) == 2
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_data_that_are_not_finite_are_the_same_as_themselves(tmp_path, odd):
+    x, y = rows()
+    x = x.copy()
+    x[0] = odd
+    loss = lambda model, batch, controls, key: (model.weight.sum() ** 2, {})
+
+    def go(**given):
+        data = InMemory((x, y), batch_size=4, allow_non_finite=True)
+        return fit(data=data, objective=loss, run=tmp_path / "run", **given)
+
+    go(epochs=1)
+    assert len(go(epochs=2, resume=True).history) == 2
+
+
 def test_another_method_is_refused_and_the_difference_shown(tmp_path):
     fit(Trainer(by(optax.adam(0.1))), epochs=1, run=tmp_path / "run")
     with pytest.raises(

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -182,12 +183,15 @@ def _alike(before: Any, now: Mapping[str, Any]) -> bool:
     if "mean" not in now:
         return True
     try:
-        was = np.array([before["mean"], before["deviation"]], np.float64)
+        was = float(before["mean"]), float(before["deviation"])  # "NaN" and "Infinity" are read as what they are
     except (KeyError, TypeError, ValueError):
         return False
-    here = np.array([now["mean"], now["deviation"]])
-    scale = _NEAR * max(abs(here[1]), _NEAR * abs(here[0]), np.finfo(np.float32).tiny)
-    return bool(np.allclose(was, here, rtol=_NEAR * _NEAR, atol=scale, equal_nan=True))
+    mean, deviation = now["mean"], now["deviation"]
+    reach = _NEAR * max(deviation, _NEAR * abs(mean)) if math.isfinite(mean) and math.isfinite(deviation) else 0.0
+    return all(
+        one == other or (math.isnan(one) and math.isnan(other)) or abs(one - other) <= reach
+        for one, other in zip(was, (mean, deviation), strict=True)
+    )
 
 
 def _shown(arrays: Any) -> str:

@@ -164,7 +164,9 @@ class Trainer:
         session.dispatcher.warn_of_many_programs()
         if resume and run is None:
             raise UsageError("resume=True needs the folder of the run: fit(..., run='runs/name', resume=True).")
-        config = {**self._config(feed, held_out, epochs, seed), "settings": dict(settings or {})}
+        config: dict[str, Any] = {}
+        if run is not None:  # describing data brings some of them to the host
+            config = {**self._config(feed, held_out, epochs, seed), "settings": dict(settings or {})}
         with (
             self._in_folder(session.run, run, config, resume=resume),
             jax.disable_jit() if self.execution == "eager" else contextlib.nullcontext(),
@@ -251,12 +253,12 @@ def _as_json(config: dict[str, Any]) -> str:
 
 def _check_same(folder: RunFolder, config: dict[str, Any]) -> None:
     """Refuse to resume with other settings than those whose change would go unnoticed."""
-    before = folder.read_json(folder.config_path)
+    read = folder.read_json(folder.config_path)
+    before = read if isinstance(read, dict) else {}
     for name in ("batch_size", "accumulate", "precision"):
-        was = before.get(name) if isinstance(before, dict) else None
+        was = before.get(name)
         if was != config[name]:
             raise UsageError(f"{folder.path} was begun with {name}={was!r}; resume it with that, not {config[name]!r}.")
-    before = before if isinstance(before, dict) else {}
     check_same_method(folder.path, before.get("method"), config["method"])
     check_same_data(folder.path, before.get("data"), config["data"])
 
