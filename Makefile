@@ -9,6 +9,10 @@ JOBS = 2
 # Compiled programs are kept between test runs; the folder is made when it is missing.
 COMPILED = JAX_COMPILATION_CACHE_DIR="$(CURDIR)/.cache/jax" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2
 
+# A file's tests stay in one process: what they share compiles once. By number of tests, as xdist sorts
+# files, slow ones would come last, and one process wait for the other.
+PYTEST = $(BIN)pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 # Compiling is most of what tests do. This takes XLA half the time, for programs that run slower.
 QUICKLY = XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 
@@ -48,14 +52,14 @@ imports: ## who may import whom: import-linter
 
 tests: figures-tests other-tests ## tests and doctests: pytest
 
-figures-tests: ## of figures, recipes and examples, compiled as users compile
-	$(COMPILED) $(BIN)pytest -n $(JOBS) -m figures
+figures-tests: ## those of published figures, and of bits, compiled as users compile
+	$(COMPILED) $(PYTEST) -m figures
 
 other-tests: ## all others, compiled quickly
-	$(COMPILED) $(QUICKLY) $(BIN)pytest -n $(JOBS) -m "not figures"
+	$(COMPILED) $(QUICKLY) $(PYTEST) -m "not figures"
 
-fast-tests: ## tests but the slow ones
-	$(COMPILED) $(QUICKLY) $(BIN)pytest -n $(JOBS) -m "not slow"
+fast-tests: ## tests but the slow ones, and but those of figures
+	$(COMPILED) $(QUICKLY) $(PYTEST) -m "not slow and not figures"
 
 docs: ## build the documentation strictly and check that every public name is in it
 	NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict
