@@ -184,7 +184,9 @@ def test_resuming_a_finished_run_gives_the_same_again(capsys):
         k: v for k, v in before.items() if k != "wall_seconds"
     }
     assert pathlib.Path("r/telemetry.jsonl").read_bytes() == telemetry
-    second = capsys.readouterr().out
+    said = capsys.readouterr()
+    second = said.out
+    assert "nothing was left to train" in said.err
     assert first.endswith(second)  # the epoch lines are not printed again, the conclusion is
 
 

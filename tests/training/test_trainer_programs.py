@@ -225,3 +225,18 @@ def test_a_control_the_plan_lacks_is_named():
     method = GradientMethod(CentralDifference(control("epz")), optax.sgd(0.1))
     with pytest.raises(UsageError, match=r"Did you mean 'eps'\?"):
         fit(Trainer(method, plan=Plan(eps=0.1)))
+
+
+def test_an_objective_is_told_which_control_the_plan_lacks():
+    def reads(name):
+        def objective(model, batch, controls, key):
+            rows = jax.vmap(lambda x, all: x * all["rate"], in_axes=(0, None))(batch, controls)  # a pytree like a dict
+            return jnp.sum(model.weight) ** 2 * jnp.mean(rows) * controls.get("none", 1) * controls[name], {}
+
+        return objective
+
+    data = InMemory(np.ones(2, np.float32))
+    trainer = Trainer(METHOD, plan=Plan(rate=0.5))
+    with pytest.raises(UsageError, match=r"no control named 'ratee' is set by the plan\. Did you mean 'rate'\?"):
+        fit(trainer, objective=reads("ratee"), data=data)
+    fit(trainer, objective=reads("rate"), data=data)

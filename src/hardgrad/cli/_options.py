@@ -19,6 +19,11 @@ from ..core import UsageError
 Options = TypeVar("Options")
 
 
+def unset(metavar: str) -> Any:
+    """What marks an option that need not be given: its help says what then holds, instead of ``(default: None)``."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
 def parse(kind: type[Options], arguments: list[str], *, program: str, description: str, default: Any = None) -> Options:
     """The options a command was given.
 

@@ -20,7 +20,7 @@ from ..zoo import recipe_of
 from ..zoo._audit import Point, audit_case, audit_recipe, trainable
 from ..zoo._choices import EstimatorName
 from ._audit_page import write_page
-from ._options import parse, show_path, tell
+from ._options import parse, show_path, tell, unset
 from .run_command import recipe_options
 
 _USAGE = """\
@@ -48,11 +48,11 @@ FUNCTION, which returns a hardgrad.audit.AuditCase: that runs its code.
 class MeasureOptions:
     """What is measured, and how much it may cost."""
 
-    only: str = ""
+    only: Annotated[str, unset("PATTERN")] = ""
     """audit only parameters whose names have this pattern, such as 'layers.1.*'"""
-    gradient: str = ""
+    gradient: Annotated[str, unset("NAME[=STEP]")] = ""
     """another gradient than the one in use: autodiff, central=1e-3, nes=0.1, ..."""
-    growth: str = ""
+    growth: Annotated[str, unset("CONTROL=VALUES")] = ""
     """a control and its values, horizon=256,512; 'none': do not look at growth"""
     directions: int = 256
     """in which the loss is probed, at each radius"""
@@ -64,9 +64,9 @@ class MeasureOptions:
     """of the objective, at most"""
     audit_seed: int = 0
     """of directions, batches and random numbers"""
-    html: Path | None = None
+    html: Annotated[Path | None, unset("PATH")] = None
     """write a page with pictures there"""
-    json: Path | None = None
+    json: Annotated[Path | None, unset("PATH")] = None
     """write all figures there"""
 
 
@@ -74,15 +74,15 @@ class MeasureOptions:
 class RecipeOptions(MeasureOptions):
     """The same for every recipe."""
 
-    at: Path | None = None
+    at: Annotated[Path | None, unset("PATH")] = None
     """a run of the recipe: its best parameters and its settings"""
-    epoch: int | None = None
+    epoch: Annotated[int | None, unset("INT")] = None
     """whose controls hold; else that of the parameters"""
-    arm: str = ""
+    arm: Annotated[str, unset("NAME")] = ""
     """which arm, where a recipe trains several; else the first"""
     member: int = 0
     """which seed, where an arm trains several"""
-    config: Path | None = None
+    config: Annotated[Path | None, unset("PATH")] = None
     """JSON file with the recipe's settings; options given as well win"""
     smoke: bool = False
     """the smallest budget that still exercises everything"""
@@ -248,7 +248,8 @@ def load_case(where: str) -> AuditCase:
             raise UsageError(f"there is no module '{module}' here or on the Python path.") from None
         raise
     if not callable(getattr(found, name, None)):
-        raise UsageError(f"the module '{module}' has no function '{name}'. {did_you_mean(name, vars(found))}")
+        own = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
+        raise UsageError(f"the module '{module}' has no function '{name}'. {did_you_mean(name, own)}")
     case = getattr(found, name)()
     if not isinstance(case, AuditCase):
         raise UsageError(f"{where} must return a hardgrad.audit.AuditCase, got {type(case).__name__}.")

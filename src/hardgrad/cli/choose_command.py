@@ -19,7 +19,7 @@ from ..zoo._guide_applications import APPLICATIONS
 from ..zoo._guide_architectures import ARCHITECTURES
 from ..zoo._guide_derivatives import DERIVATIVES
 from ..zoo._measured import about, conditions, measured, nearest_column
-from ._options import parse
+from ._options import parse, unset
 
 _WIDTH = 80
 
@@ -46,9 +46,9 @@ class Options:
         Literal["ask", "exact", "surrogate", "explodes", "partial", "wrong", "online", "trained", "none"],
         tyro.conf.arg(help=_DERIVATIVES),
     ] = "ask"
-    parameters: int | None = None
+    parameters: Annotated[int | None, unset("INT")] = None
     """how many numbers are trained"""
-    budget: int | None = None
+    budget: Annotated[int | None, unset("INT")] = None
     """evaluations of the objective that you can afford in all"""
     json: bool = False
     """as JSON"""

@@ -16,7 +16,7 @@ from ..export import Bundle, export_bundle, trained_model
 from ..training import RunFolder
 from ..zoo import find, recipe_of
 from ..zoo._launch import float64
-from ._options import parse, show_path
+from ._options import parse, show_path, unset
 
 _WIDTH = 80
 
@@ -27,15 +27,15 @@ class Options:
 
     run: Annotated[Path, tyro.conf.Positional]
     """the run's folder"""
-    out: Path | None = None
+    out: Annotated[Path | None, unset("PATH")] = None
     """folder for the bundle, new; else RUN/bundle"""
-    params: Literal["best", "final"] | None = None
+    params: Annotated[Literal["best", "final"] | None, unset("best|final")] = None
     """which parameters; else the best if the run kept any"""
     platforms: tuple[Literal["cpu", "cuda", "rocm", "tpu"], ...] = ("cpu",)
     """what the bundle is to run on"""
     onnx: bool = False
     """put an ONNX model beside; nothing is exported if it does not agree"""
-    onnx_rtol: float | None = None
+    onnx_rtol: Annotated[float | None, unset("FLOAT")] = None
     """relative difference its numbers may have; else 1e-5, float64 1e-12"""
     overwrite: bool = False
     """replace the bundle that is there"""

@@ -16,8 +16,8 @@ from ..zoo import entries
 class Options:
     """What to list."""
 
-    application: str | None = None
-    """only this application's"""
+    application: str = "all"
+    """one application's recipes, such as spiking"""
     json: bool = False
     """as JSON"""
 
@@ -35,11 +35,11 @@ def run(arguments: list[str]) -> int:
             description="List the recipes.\n\nExample: hardgrad list --application hypercausal",
         )
     known = sorted({entry.application for entry in entries()})
-    if options.application is not None and options.application not in known:
+    if options.application not in ("all", *known):
         from ..core import UsageError
 
         raise UsageError(f"no recipe is for the application '{options.application}'. There are: {', '.join(known)}.")
-    chosen = [e for e in entries() if options.application in (None, e.application)]
+    chosen = [e for e in entries() if options.application in ("all", e.application)]
     if options.json:
         hidden = {"module"}
         rows = [{k: v for k, v in dataclasses.asdict(e).items() if k not in hidden} for e in chosen]

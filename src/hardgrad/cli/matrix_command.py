@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ..core import UsageError
-from ._options import parse, show_path, tell
+from ._options import parse, show_path, tell, unset
 
 if TYPE_CHECKING:
     from ..zoo._matrix import Setup
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 class Options:
     """What to compare. In a folder that holds a matrix, what is left out is as it was."""
 
-    applications: str | None = None
+    applications: Annotated[str | None, unset("NAMES")] = None
     """columns, such as chain,spiking; else all: regression, chain, box, rational, song, spiking, control"""
-    methods: str | None = None
+    methods: Annotated[str | None, unset("NAMES")] = None
     """rows, such as autodiff,nes; else all: autodiff, central, forward, spsa, nes, open-es, snes, sep-cma-es, cma-es,
     hybrid, every, guided, e-prop, feedback, synthetic, quantise, convert"""
-    seeds: str | None = None
+    seeds: Annotated[str | None, unset("SEEDS")] = None
     """seeds to report, such as 0-11 or 0,3,5; else 0-11"""
-    budget: int | None = None
+    budget: Annotated[int | None, unset("INT")] = None
     """evaluations of each run; else 3000"""
-    out: Path | None = None
+    out: Annotated[Path | None, unset("PATH")] = None
     """folder, new or of a matrix to go on with; else the next free one under runs/"""
     smoke: bool = False
     """the smallest budget that still exercises everything"""

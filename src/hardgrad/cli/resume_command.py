@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +11,12 @@ import tyro
 
 from ..core import UsageError
 from ..search import SearchFolder
+from ..training import RunFolder, Status
 from ..training.callbacks import ProgressBar
 from ..zoo import resume, resume_search
 from ..zoo._matrix import MatrixFolder
 from . import matrix_command
-from ._options import parse, tell
+from ._options import parse, tell, unset
 from .run_command import finish
 from .search_command import told
 
@@ -25,7 +27,7 @@ class Options:
 
     run: Annotated[Path, tyro.conf.Positional]
     """the folder of the run, the search or the matrix"""
-    until: int | None = None
+    until: Annotated[int | None, unset("INT")] = None
     """pause the run after so many of its epochs"""
     quiet: bool = False
     """no progress bar"""
@@ -47,5 +49,16 @@ def run(arguments: list[str]) -> int:
         return matrix_command.filled(MatrixFolder(options.run).read_setup(), options.run, quiet=options.quiet)
     if search:
         return told(lambda: resume_search(options.run, say=None if options.quiet else tell))
-    callbacks = [] if options.quiet else [ProgressBar()]
-    return finish(resume(options.run, callbacks=callbacks, until=options.until))
+    had_ended = _has_ended(RunFolder.open(options.run))
+    done = resume(options.run, callbacks=[] if options.quiet else [ProgressBar()], until=options.until)
+    if had_ended:
+        tell("This run had ended: nothing was left to train. It concluded:\n")
+    return finish(done)
+
+
+def _has_ended(folder: RunFolder) -> bool:
+    status = None
+    with contextlib.suppress(UsageError):  # missing, or damaged: it is written anew
+        result = folder.read_json(folder.result_path)
+        status = result.get("status") if isinstance(result, dict) else None
+    return status in (Status.COMPLETED.value, Status.STOPPED.value, Status.DIVERGED.value)

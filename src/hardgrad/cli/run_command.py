@@ -14,7 +14,7 @@ from ..training import Status
 from ..training.callbacks import ProgressBar, TensorBoard
 from ..zoo import Launched, find, launch
 from ..zoo._config import read_config
-from ._options import parse, show_path, tell
+from ._options import parse, show_path, tell, unset
 
 _USAGE = """\
 usage: hardgrad run RECIPE [options]
@@ -37,13 +37,13 @@ General = TypeVar("General")
 class RunOptions:
     """The same for every recipe."""
 
-    out: Path | None = None
+    out: Annotated[Path | None, unset("PATH")] = None
     """folder for the run, new; else the next free one under runs/"""
-    config: Path | None = None
+    config: Annotated[Path | None, unset("PATH")] = None
     """JSON file with the recipe's settings; options given as well win"""
     smoke: bool = False
     """the smallest budget that still exercises everything"""
-    until: int | None = None
+    until: Annotated[int | None, unset("INT")] = None
     """pause after so many of the epochs; 'hardgrad resume' goes on"""
     tensorboard: bool = False
     """write TensorBoard event files too"""

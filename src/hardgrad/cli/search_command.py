@@ -15,7 +15,7 @@ from ..core import UsageError
 from ..search import Goal, SearchInterrupted, Standing
 from ..zoo import Found, search
 from ..zoo._search import EngineName
-from ._options import show_path, tell
+from ._options import show_path, tell, unset
 from .run_command import recipe_options
 
 _USAGE = """\
@@ -42,21 +42,21 @@ _WIDTH = 80
 class SearchOptions:
     """The same for every recipe."""
 
-    seeds: str | None = None
+    seeds: Annotated[str | None, unset("SEEDS")] = None
     """seeds to try, such as 0-7 or 0,3,5; else 0-3"""
     grid: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """a setting to try with each seed: learning-rate=1e-3,3e-3; any number of these"""
-    cull_fraction: float | None = None
+    cull_fraction: Annotated[float | None, unset("FLOAT")] = None
     """part of the epochs after which the weak are culled; else none are"""
-    keep: int | None = None
+    keep: Annotated[int | None, unset("INT")] = None
     """how many go on then; else 2"""
     engine: EngineName = "auto"
     """vmap: all in one program, if they are alike; processes: one each"""
-    workers: int | None = None
+    workers: Annotated[int | None, unset("INT")] = None
     """how many processes at a time; else one a core"""
-    out: Path | None = None
+    out: Annotated[Path | None, unset("PATH")] = None
     """folder for the search, new; else the next free one under runs/"""
-    config: Path | None = None
+    config: Annotated[Path | None, unset("PATH")] = None
     """JSON file with the recipe's settings; options given as well win"""
     smoke: bool = False
     """the smallest budget that still exercises everything"""

@@ -13,7 +13,7 @@ from ..core import UsageError, dumps
 from ..search import Limits, Poll, SearchFolder, poll_run, poll_search
 from ..training import RunFolder
 from ..training._storage import write_text
-from ._options import parse
+from ._options import parse, unset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,24 +26,24 @@ class Options:
     """look once, and remember for the next time what was seen"""
     interval: float = 30.0
     """seconds between two looks"""
-    state: Path | None = None
+    state: Annotated[Path | None, unset("PATH")] = None
     """file to remember in; with --once else watch.json in the folder"""
     nonfinite: int = 50
-    """NAN_SPIKE: more steps than these left out since the last look"""
+    """NAN_SPIKE: more steps than so many left out since the last look"""
     window: int = 5
     """LOSS_SPIKE: epochs whose losses are averaged"""
     factor: float = 2.0
     """LOSS_SPIKE: how many times the mean of the window before"""
     gain: float = 0.02
-    """PLATEAU: by how much the best score must move"""
+    """PLATEAU: what a better score must be better by"""
     checkpoints: int = 2
-    """PLATEAU: checkpoints in a row without"""
+    """PLATEAU: so many checkpoints in a row without a better score"""
     loss_gain: float = 0.02
-    """PLATEAU_LOSS: share by which the loss must fall"""
+    """PLATEAU_LOSS: share by which a lower loss must be lower"""
     loss_polls: int = 8
-    """PLATEAU_LOSS: looks in a row without"""
+    """PLATEAU_LOSS: so many looks in a row without a lower loss"""
     heartbeat: int = 4
-    """HEARTBEAT: looks in a row without an event"""
+    """HEARTBEAT: so many looks in a row without an event"""
 
 
 def run(arguments: list[str]) -> int:

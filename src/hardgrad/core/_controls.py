@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from ._errors import UsageError, did_you_mean
 
 Controls = Mapping[str, Any]
@@ -35,15 +37,34 @@ def control(name: str) -> Any:
     return Control(name)
 
 
+@jax.tree_util.register_pytree_with_keys_class
+class NamedControls(dict[str, Any]):
+    """What an objective is given as its controls: a dict that says which control the plan lacks."""
+
+    def __missing__(self, name: str) -> Any:
+        """Refuse.
+
+        Raises:
+            UsageError: always.
+        """
+        hint = did_you_mean(name, self) if isinstance(name, str) else ""
+        raise UsageError(f"no control named '{name}' is set by the plan. {hint} Add it: Plan({name}=...).")
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+        """For JAX: the values by name."""
+        names = tuple(sorted(self))
+        return [(jax.tree_util.DictKey(name), self[name]) for name in names], names
+
+    @classmethod
+    def tree_unflatten(cls, names: tuple[str, ...], values: Any) -> NamedControls:
+        """For JAX."""
+        return cls(zip(names, values, strict=True))
+
+
 def resolve(value: Any, controls: Controls) -> Any:
     """`value` itself, or what the controls hold if it is a reference.
 
     Raises:
         UsageError: the plan has no such control.
     """
-    if not isinstance(value, Control):
-        return value
-    if value.name not in controls:
-        hint = did_you_mean(value.name, controls)
-        raise UsageError(f"no control named '{value.name}' is set by the plan. {hint} Add it: Plan({value.name}=...).")
-    return controls[value.name]
+    return NamedControls(controls)[value.name] if isinstance(value, Control) else value

@@ -42,12 +42,13 @@ class MissingExtraError(UsageError, ImportError):
     """An optional package is not installed; the message gives the install line."""
 
 
-def did_you_mean(given: str, known: Iterable[str]) -> str:
+def did_you_mean(given: str, known: Iterable[str], *, most: int = 8) -> str:
     """The sentence that helps after an unknown name.
 
     Args:
         given: the name that was not found.
         known: the names that exist.
+        most: how many of them are shown when none is close.
 
     Returns:
         ``"Did you mean 'x'?"`` when one is close, else ``"Known: a, b."``.
@@ -56,5 +57,5 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     if close:
         return f"Did you mean '{close[0]}'?"
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return f"Known: {shown or '(none)'}."

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from ._controls import Controls
+from ._controls import Controls, NamedControls
 from ._errors import UsageError
 from ._trees import Params, cast_floats, float_dtype, running_state
 
@@ -124,7 +124,7 @@ def _single(params: Params, bound: tuple[Loss, PyTree, Any]) -> tuple[Array, Met
     if loss.compute_dtype is not None:
         model, batch, controls = cast_floats((model, batch, dict(controls)), loss.compute_dtype)
         model = model if loss.running is None else eqx.combine(loss.running, model)
-    value, metrics, running = _checked(loss.objective(model, batch, controls, key))
+    value, metrics, running = _checked(loss.objective(model, batch, NamedControls(controls), key))
     if loss.compute_dtype is not None:
         value, metrics = cast_floats((value, metrics), out_dtype)
     if loss.scale is not None:

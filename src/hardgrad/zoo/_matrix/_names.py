@@ -31,10 +31,10 @@ APPLICATIONS = ("regression", "chain", "box", "rational", "song", "spiking", "co
 def check_method(name: str) -> None:
     """Raise `UsageError` if no method has this name."""
     if name not in METHODS:
-        raise UsageError(f"'{name}' is no method of the matrix. {did_you_mean(name, METHODS)}")
+        raise UsageError(f"'{name}' is no method of the matrix. {did_you_mean(name, METHODS, most=99)}")
 
 
 def check_application(name: str) -> None:
     """Raise `UsageError` if no application has this name."""
     if name not in APPLICATIONS:
-        raise UsageError(f"'{name}' is no application of the matrix. {did_you_mean(name, APPLICATIONS)}")
+        raise UsageError(f"'{name}' is no application of the matrix. {did_you_mean(name, APPLICATIONS, most=99)}")
