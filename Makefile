@@ -16,7 +16,10 @@ PYTEST = $(BIN)pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # Compiling is most of what tests do. This takes XLA half the time, for programs that run slower.
 QUICKLY = XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 
-.PHONY: help demo test check lint types imports tests figures-tests other-tests fast-tests docs bench clean
+# Many processes read the same modules, so that their byte code is kept, whatever the caller's environment says.
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: help demo test check lint types imports tests optimised-tests quick-tests fast-tests docs bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +39,8 @@ demo: .venv/installed ## install into .venv, run hypercausal-depth, write its re
 test: ## every check, in a fresh environment .venv-test; what CI runs
 	python=$$(sh tools/find_python.sh "$(PYTHON)") && "$$python" -m venv --clear .venv-test
 	.venv-test/bin/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,plots,tensorboard,data,onnx,evolution,nir]'
-	$(MAKE) -k BIN=.venv-test/bin/ lint types imports tests docs
+	$(MAKE) -k -j2 -O BIN=.venv-test/bin/ lint types imports docs; checked=$$?; \
+	$(MAKE) -k BIN=.venv-test/bin/ tests && exit $$checked
 
 check: lint types imports fast-tests ## the fast checks, with the tools of the current environment
 
@@ -50,16 +54,16 @@ types: ## types: mypy --strict
 imports: ## who may import whom: import-linter
 	PYTHONPATH=src $(BIN)lint-imports --no-cache
 
-tests: figures-tests other-tests ## tests and doctests: pytest
+tests: optimised-tests quick-tests ## tests and doctests: pytest
 
-figures-tests: ## those of published figures, and of bits, compiled as users compile
-	$(COMPILED) $(PYTEST) -m figures
+optimised-tests: ## those of the published run, of bits and of long runs, compiled as users compile
+	$(COMPILED) $(PYTEST) -m optimised
 
-other-tests: ## all others, compiled quickly
-	$(COMPILED) $(QUICKLY) $(PYTEST) -m "not figures"
+quick-tests: ## all others, compiled quickly
+	$(COMPILED) $(QUICKLY) $(PYTEST) -m "not optimised"
 
-fast-tests: ## tests but the slow ones, and but those of figures
-	$(COMPILED) $(QUICKLY) $(PYTEST) -m "not slow and not figures"
+fast-tests: ## tests but the slow ones, and but those of optimised-tests
+	$(COMPILED) $(QUICKLY) $(PYTEST) -m "not slow and not optimised"
 
 docs: ## build the documentation strictly and check that every public name is in it
 	NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict

@@ -28,7 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the published run and what it is made of: they are compiled as users compile."""
     for item in items:
         if "hypercausal" in item.path.relative_to(Path(__file__).parents[1]).parent.parts[:2]:
-            item.add_marker("figures")
+            item.add_marker("optimised")
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the garbage collector need not look at it again."""
+    gc.freeze()
 
 
 def pytest_runtest_teardown() -> None:

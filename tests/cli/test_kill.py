@@ -11,6 +11,7 @@ import pytest
 TOOL = pathlib.Path(__file__).parents[2] / "tools" / "kill_and_resume.py"
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_three_moments():
     """While it starts, in the middle with checkpoints behind it, and as it winds up."""

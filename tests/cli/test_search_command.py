@@ -286,6 +286,7 @@ def wait_for(path, epochs, process):
     raise AssertionError(process.stderr.read().decode())
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_killed_with_its_processes_and_resumed(capsys):
     given = [*KILLED, "--engine", "processes", "--quiet"]
@@ -315,6 +316,7 @@ def ctrl_c_works():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["vmap", "processes"])
 def test_ctrl_c_says_how_to_go_on(engine, capsys, ctrl_c_works):

@@ -88,6 +88,7 @@ def test_dead_and_diverged_runs_exit_with_1(capsys):
     assert capsys.readouterr().out.startswith("status=DEAD")
 
 
+@pytest.mark.optimised
 def test_a_real_run_is_watched_to_its_end():
     train = [sys.executable, "-m", "hardgrad", "run", "hypercausal-depth", "--epochs", "3000", "--patience", "9999"]
     with subprocess.Popen([*train, "--out", "long", "--quiet"], stdout=subprocess.DEVNULL) as process:

@@ -103,7 +103,7 @@ def test_float32_stays_float32(form: str, options: dict[str, Any]) -> None:
     assert "f64[" not in str(jax.make_jaxpr(gradient)(*draw(2)))
 
 
-@pytest.mark.figures  # rounding of C beside that of XLA as users have it
+@pytest.mark.optimised  # rounding of C beside that of XLA as users have it
 @pytest.mark.parametrize("form", FORMS)
 def test_float32_is_as_near_as_float32_can_be(form: str) -> None:
     arrays = draw(5, frames=200)

@@ -17,7 +17,7 @@ from hardgrad.schedules import Plan
 from hardgrad.training import GradientMethod, InMemory, Status, Trainer, clip_by_global_norm
 from hardgrad.training.callbacks import Best, Callback, EarlyStopping
 
-pytestmark = pytest.mark.figures  # bits that differ between programs compiled in haste
+pytestmark = pytest.mark.optimised  # bits that differ between programs compiled in haste
 
 
 class Watch(Callback):

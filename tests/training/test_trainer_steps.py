@@ -14,7 +14,7 @@ from hardgrad.core import BlackBox, Order, UsageError
 from hardgrad.estimators import SPSA, AntitheticNES, Autodiff, CentralDifference, ForwardDifference
 from hardgrad.training import GradientMethod, InMemory, Stream, Trainer
 
-pytestmark = pytest.mark.figures  # bits that differ between programs compiled in haste
+pytestmark = pytest.mark.optimised  # bits that differ between programs compiled in haste
 
 
 def cut(arrays, size, keep=True):

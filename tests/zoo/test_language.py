@@ -23,8 +23,6 @@ from hardgrad.zoo._language_report import table_lines, verdict_lines
 from hardgrad.zoo._language_text import BOUNDARY, UNKNOWN, corpus, documentation, split
 from hardgrad.zoo._launch import launch
 
-pytestmark = pytest.mark.figures  # it trains long enough for fast programs to pay
-
 TINY = language_s5.Config(**language_s5.RECIPE.smoke)
 
 

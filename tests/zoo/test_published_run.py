@@ -19,7 +19,7 @@ from hardgrad import zoo
 from hardgrad.cli import main
 from hardgrad.zoo._config import read_config
 
-pytestmark = pytest.mark.figures  # published to the last digit
+pytestmark = pytest.mark.optimised  # published to the last digit
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "hypercausal.json").read_text(encoding="utf-8"))
 SEED = GOLDEN["config"]

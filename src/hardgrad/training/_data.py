@@ -189,7 +189,10 @@ class Stream:
                 f"batches_per_dispatch={batches_per_dispatch}."
             )
         if not callable(source) and not isinstance(source, Iterable):
-            raise UsageError(f"a stream reads an iterable or a function of the epoch, got {type(source).__name__}.")
+            raise UsageError(
+                "data are arrays of rows, a stream of batches, or a function of the epoch that gives one; "
+                f"got {type(source).__name__}. An objective that needs none is given a row to ignore: np.zeros((1, 1))."
+            )
         self.source, self.batches_per_dispatch = source, batches_per_dispatch
         self._steps = steps_per_epoch
         self._consumed = 0  # batches taken from a one-pass iterator
