@@ -236,6 +236,20 @@ def test_a_black_box_has_no_derivative_and_what_to_use_is_said_by_size():
     assert "OpenES" in found.verdicts[0].next
 
 
+def test_a_callback_must_say_how_it_takes_many_parameters():
+    def objective_by(method):
+        def objective(model, batch, controls, key):
+            host = lambda x: np.float32(np.sum(np.asarray(x) ** 2))
+            return jax.pure_callback(host, jax.ShapeDtypeStruct((), jnp.float32), model, vmap_method=method), {}
+
+        return objective
+
+    with pytest.raises(UsageError, match=r"many parameters at once, and this one can't be: .*hardgrad\.BlackBox"):
+        audit(jnp.ones(3), objective_by(None), jnp.ones(1), **SMALL)
+    found = audit(jnp.ones(3), objective_by("sequential"), jnp.ones(1), **SMALL)
+    assert "Pure callbacks do not support JVP" in found.no_derivative
+
+
 def test_a_derivative_jax_refuses_is_no_derivative():
     def objective(model, batch, controls, key):
         return jax.lax.while_loop(lambda x: x < 10.0, lambda x: 2 * x, jnp.sum(model**2)), {}

@@ -81,7 +81,8 @@ def audit(
         notes: sentences that belong on the page.
 
     Raises:
-        UsageError: an argument out of range, or too few evaluations for a single estimate.
+        UsageError: an argument out of range, too few evaluations for a single estimate, or an objective that can't be
+            evaluated at many parameters at once.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -122,16 +123,25 @@ def audit(
         running=running_state(rest),
     )
     work = Work(estimator, loss, params, batches, count, chunk_size, seed, list(notes))
-    return work.run(
-        radii=radii,
-        directions=directions,
-        estimates=estimates,
-        rows=rows if of_rows else 0,
-        growth=_checked_growth(growth),
-        budget=evaluations,
-        title=title,
-        began=began,
-    )
+    try:
+        return work.run(
+            radii=radii,
+            directions=directions,
+            estimates=estimates,
+            rows=rows if of_rows else 0,
+            growth=_checked_growth(growth),
+            budget=evaluations,
+            title=title,
+            began=began,
+        )
+    except NotImplementedError as error:
+        if "vmap" not in str(error):
+            raise
+        raise UsageError(
+            "an audit evaluates the objective at many parameters at once, and this one can't be: "
+            f"{str(error).partition('.')[0]}. Call what runs outside JAX through hardgrad.BlackBox, or give its "
+            'callback vmap_method="sequential".'
+        ) from error
 
 
 def _checked_radii(radii: Sequence[float]) -> tuple[float, ...]:
