@@ -20,15 +20,8 @@ from jax._src.interpreters import pxla
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=50)
 hypothesis.settings.load_profile("fixed")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the published run and what it is made of: they are compiled as users compile."""
-    for item in items:
-        if "hypercausal" in item.path.relative_to(Path(__file__).parents[1]).parent.parts[:2]:
-            item.add_marker("optimised")
 
 
 def pytest_collection_finish() -> None:
