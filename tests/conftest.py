@@ -20,7 +20,7 @@ from jax._src.interpreters import pxla
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=50)
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("fixed")
 
 
