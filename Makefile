@@ -57,7 +57,7 @@ imports: ## who may import whom: import-linter
 tests: optimised-tests quick-tests ## tests and doctests: pytest
 
 optimised-tests: ## those of the published run, of bits and of long runs, compiled as users compile
-	$(COMPILED) $(PYTEST) -m optimised tests
+	$(COMPILED) $(PYTEST) -m optimised $$(grep -rl --include='*.py' 'mark[.]optimised' tests)
 
 quick-tests: ## all others, compiled quickly
 	$(COMPILED) $(QUICKLY) $(PYTEST) -m "not optimised"

@@ -294,7 +294,8 @@ def test_killed_with_its_processes_and_resumed(capsys):
     for out, epochs in (("early", 200), ("late", 900)):
         winner = SearchFolder("straight").read_winner()["candidate"]
         with start(*given, "--out", out) as process:
-            wait_for(pathlib.Path(out, "candidates", str(winner), "telemetry.jsonl"), epochs, process)
+            for number, wanted in ((0, 1), (1, 1), (winner, epochs)):  # each has a folder by then
+                wait_for(pathlib.Path(out, "candidates", str(number), "telemetry.jsonl"), wanted, process)
             process.kill()
         for number in (0, 1):  # its processes end with it
             run = RunFolder(pathlib.Path(out, "candidates", str(number)))

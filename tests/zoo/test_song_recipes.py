@@ -12,7 +12,7 @@ from hardgrad.core import UsageError
 from hardgrad.oscillators import Sung, read_wav, simulate_songs, write_songs
 from hardgrad.zoo import song_coldstart, song_onestep, song_syrinx
 from hardgrad.zoo._song_birds import recorded, windows
-from hardgrad.zoo._song_report import Judged, ceiling
+from hardgrad.zoo._song_report import Judged, _onset_lines, ceiling
 from hardgrad.zoo._song_training import training_data
 
 SMALL = {**song_coldstart.RECIPE.smoke, "birds": "source"}
@@ -66,6 +66,20 @@ def test_held_out_songs_are_other_renditions_and_the_ceiling_is_high():
         assert all(onset.ignited for onset in best.onsets)
     data = training_data(config, birds)
     assert {len(one.category) for one in data.values()} == {config.segments}
+
+
+def test_an_onset_is_sung_only_out_of_silence():
+    config = song_coldstart.Config(birds="tract", songs=1, validation_songs=1, test_songs=1)
+    tested = windows(config.load()["tract"].test, 3)
+    first, second, third = (np.asarray(window.sound) for window in tested)
+    throughout = 0.1 * np.sin(np.arange(len(second)) * 0.1)
+    judged = Judged.of(tested, Sung([first, throughout, 0.0 * third])).as_json()
+    said = list(_onset_lines({"tract": judged}))
+    assert said[0].startswith("tract: 1 of 3 onsets sung, in the median 0.0 ms late")
+    assert said[1:] == ["tract: 1 of 3 not silent before the onset, so that it is none"]
+    throughout = [0.1 * np.sin(np.arange(len(window.sound)) * 0.1) for window in tested]
+    said = list(_onset_lines({"tract": Judged.of(tested, Sung(throughout)).as_json()}))
+    assert said == ["tract: no onset sung", "tract: 3 of 3 not silent before the onset, so that it is none"]
 
 
 def test_a_folder_of_recordings_is_learned_and_what_is_wrong_with_it_is_told(folder, tmp_path, capsys):

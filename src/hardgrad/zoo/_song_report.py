@@ -30,6 +30,7 @@ from ._recipe import Conclusion
 from ._song_birds import Bird
 
 _TRUE = ((0, 0), (0, 1), (1, 0), (2, 1))  # the terms of the source bird's equation
+_LOUD = 0.5  # mean envelope before an onset, over the syllable's own, from which on there was no silence
 CEILINGS = {"source": "true drives", "tract": "no noise"}
 """What a simulated bird's own controls, or its sound before the microphone's noise, would score."""
 
@@ -58,6 +59,7 @@ class Judged:
             "onset_latency_ms": [1e3 * onset.latency for onset in self.onsets],
             "click_ratio": [onset.click_ratio for onset in self.onsets],
             "ignited": [onset.ignited for onset in self.onsets],
+            "lead_in": [onset.lead_in for onset in self.onsets],
         }
 
 
@@ -132,14 +134,16 @@ def _row(name: str, judged: Judged) -> str:
 
 def _onset_lines(found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     for name, one in found.items():
-        latency = np.array(one["onset_latency_ms"])
-        began = int(np.sum(one["ignited"]))
-        if np.isfinite(latency).any():
-            late, click = np.median(latency[np.isfinite(latency)]), np.median(one["click_ratio"])
+        latency, loud = np.array(one["onset_latency_ms"]), np.array(one["lead_in"]) >= _LOUD  # NaN is not
+        began = np.array(one["ignited"]) & ~loud
+        if began.any():
+            late, click = np.median(latency[began]), np.median(np.array(one["click_ratio"])[began])
             when = f"{abs(late):.1f} ms {'late' if late >= 0 else 'early'}"
-            yield f"{name}: {began} of {len(latency)} onsets sung, in the median {when}; click ratio {click:.2f}"
+            yield f"{name}: {began.sum()} of {len(began)} onsets sung, in the median {when}; click ratio {click:.2f}"
         else:
             yield f"{name}: no onset sung"
+        if loud.any():
+            yield f"{name}: {loud.sum()} of {len(loud)} not silent before the onset, so that it is none"
 
 
 def _bounded_lines(result: FitResult) -> Iterator[str]:
