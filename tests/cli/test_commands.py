@@ -38,6 +38,8 @@ HELP = [
     ["audit", "--help"],
     ["audit", "hypercausal-depth", "--help"],
     ["audit", "--model", "--help"],
+    ["bench", "--help"],
+    ["bench", "hypercausal-depth", "--help"],
     ["report", "--help"],
     ["matrix", "--help"],
     *(["run", name, "--help"] for name in RECIPES),

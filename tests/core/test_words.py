@@ -39,6 +39,9 @@ from hardgrad.core import (
     ("given_name", "known", "said"),
     [
         ("dept", ["depth", "eps"], "Did you mean 'depth'?"),
+        ("song", ["song-coldstart", "song-onestep", "long"], "Did you mean 'song-coldstart' or 'song-onestep'?"),
+        ("Song", [f"song-{i}" for i in range(5)], "Did you mean 'song-4'?"),
+        ("epoch", ["epochs", "epoch-coefficient"], "Did you mean 'epochs'?"),
         ("zzz", ["eps", "depth"], "Known: depth, eps."),
         ("zzz", [], "Known: (none)."),
     ],

@@ -17,6 +17,7 @@ import pytest
 from hardgrad.core import Loss, UsageError, dumps
 from hardgrad.spiking import LIF, FeedbackLinear, Network
 from hardgrad.training import EvolutionMethod
+from hardgrad.zoo import _timing
 from hardgrad.zoo._matrix import SMOKE, Setup, heat_map, lines, run_matrix
 from hardgrad.zoo._matrix import _run as running
 from hardgrad.zoo._matrix._applications import problem
@@ -273,12 +274,12 @@ def test_a_matrix_says_what_diverges_and_what_cannot_apply_and_goes_on_after_a_k
 
 def test_time_is_that_of_a_step(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(running.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(_timing.time, "perf_counter", lambda: now[0])
 
     def train(steps):
         now[0] += 1e-4 + 2e-3 * steps
 
-    assert running.seconds_a_step(train) == pytest.approx(2e-3, rel=0.01)
+    assert _timing.seconds_a_step(train) == pytest.approx(2e-3, rel=0.01)
 
 
 def test_the_committed_page_is_that_of_the_committed_figures():

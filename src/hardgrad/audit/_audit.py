@@ -10,7 +10,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PyTree
 
 from ..core import (
@@ -27,8 +26,7 @@ from ..core import (
 from ..estimators import Autodiff
 from ..estimators._combine import check_estimator
 from ..estimators._probes import check_chunk_size, real_arrays
-from ..training import InMemory, Stream
-from ..training._data import as_feed
+from ..training._data import as_feed, first_batches
 from ._result import Audit
 from ._work import FRAMES, Work
 
@@ -113,7 +111,7 @@ def audit(
         raise UsageError(
             "the model has nothing to audit: no inexact array in it, or none that `trainable` lets through."
         )
-    batches, count, of_rows = _batches(data, batch_size, seed)
+    batches, count, of_rows = first_batches(as_feed(data, batch_size=batch_size), _BATCHES, seed=seed)
     loss = Loss(
         _hashable(objective),
         rest,
@@ -193,20 +191,3 @@ def _hashable(objective: Any) -> Any:
         return leaf
 
     return jax.tree.map(whole, objective)
-
-
-def _batches(data: Any, batch_size: int | None, seed: int) -> tuple[PyTree, int, bool]:
-    """Batches of one shape ``[batches, ...]``, how many, and whether they are made of rows."""
-    feed = as_feed(data, batch_size=batch_size)
-    if isinstance(feed, InMemory):
-        of_rows = feed.batch_size is not None
-        numbers = [row for block in feed.blocks(0, seed, None) if block.rows is not None for row in block.rows]
-        if not numbers:
-            return jax.tree.map(lambda x: x[None], feed.arrays), 1, False
-        alike = [row for row in numbers if len(row) == len(numbers[0])][:_BATCHES]
-        return jax.tree.map(lambda x: x[np.stack(alike)], feed.arrays), len(alike), of_rows
-    assert isinstance(feed, Stream)
-    block = next(iter(feed.blocks(0, seed, _BATCHES)), None)
-    if block is None:
-        raise UsageError("the data gave no batch to audit on.")
-    return jax.tree.map(jnp.asarray, block.batches), block.steps, True

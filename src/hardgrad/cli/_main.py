@@ -21,6 +21,7 @@ _COMMANDS = {
     "audit": "say how far a gradient can be trusted, and what to try next",
     "report": "make the HTML report of a run or a search",
     "matrix": "train every method on every application, at equal budgets",
+    "bench": "say how fast a recipe trains here, and what a step costs",
     "export": "make a bundle of a run's model, to use without its code",
 }
 

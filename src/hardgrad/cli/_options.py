@@ -10,6 +10,7 @@ import itertools
 import re
 import sys
 import typing
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -96,3 +97,18 @@ def show_path(path: Any) -> str:
 def tell(text: str) -> None:
     """A line for the person at the terminal, kept out of what is piped on."""
     print(text, file=sys.stderr, flush=True)
+
+
+def check_out(name: str, path: Path | None) -> None:
+    """Refuse a file that can't be written, before anything is measured.
+
+    Args:
+        name: of the option.
+        path: what it was given.
+
+    Raises:
+        UsageError: a folder, or in a folder that does not exist.
+    """
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        reason = "is a folder" if path.is_dir() else f"lies in {show_path(path.parent)}, which does not exist"
+        raise UsageError(f"{name} {show_path(path)} {reason}. Name a file.")

@@ -20,7 +20,7 @@ from ..zoo import recipe_of
 from ..zoo._audit import Point, audit_case, audit_recipe, trainable
 from ..zoo._choices import EstimatorName
 from ._audit_page import write_page
-from ._options import parse, show_path, tell, unset
+from ._options import check_out, parse, show_path, tell, unset
 from .run_command import recipe_options
 
 _USAGE = """\
@@ -117,7 +117,7 @@ def _recipe(arguments: list[str]) -> int:
                 f"{folder.path} is a run of '{theirs}': hardgrad audit {theirs} --at {show_path(folder.path)}"
             )
     name, options, config = recipe_options("audit", RecipeOptions(), arguments, default=default)
-    _check_out(options)
+    _check_outs(options)
     point = Point(
         at=folder,
         epoch=options.epoch,
@@ -139,7 +139,7 @@ def _model(arguments: list[str]) -> int:
         program="hardgrad audit",
         description="Audit a model of your own.\n\nExample: hardgrad audit --model my_model:case --html audit.html",
     )
-    _check_out(options)
+    _check_outs(options)
     gradient, growth = read_gradient(options.gradient), read_growth(options.growth)
     case = load_case(options.model)
     if gradient is not None:
@@ -165,12 +165,9 @@ def _measure(options: MeasureOptions) -> dict[str, Any]:
     }
 
 
-def _check_out(options: MeasureOptions) -> None:
-    """Refuse places that can't be written before anything is measured."""
+def _check_outs(options: MeasureOptions) -> None:
     for name, path in (("--html", options.html), ("--json", options.json)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            reason = "is a folder" if path.is_dir() else f"lies in {show_path(path.parent)}, which does not exist"
-            raise UsageError(f"{name} {show_path(path)} {reason}. Name a file.")
+        check_out(name, path)
 
 
 def _told(found: Any, options: MeasureOptions) -> int:

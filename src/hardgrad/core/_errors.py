@@ -42,6 +42,9 @@ class MissingExtraError(UsageError, ImportError):
     """An optional package is not installed; the message gives the install line."""
 
 
+_PART, _FEW = 3, 4  # letters that tell names apart, and names that are all shown
+
+
 def did_you_mean(given: str, known: Iterable[str], *, most: int = 8) -> str:
     """The sentence that helps after an unknown name.
 
@@ -51,11 +54,15 @@ def did_you_mean(given: str, known: Iterable[str], *, most: int = 8) -> str:
         most: how many of them are shown when none is close.
 
     Returns:
-        ``"Did you mean 'x'?"`` when one is close, else ``"Known: a, b."``.
+        ``"Did you mean 'x'?"`` when one is close, or a few hold what was given; else ``"Known: a, b."``.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    holding = [name for name in names if len(given) >= _PART and given.casefold() in name.casefold()]
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.8)
+    close = close or (holding if len(holding) <= _FEW else [])
+    close = close or difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     if close:
-        return f"Did you mean '{close[0]}'?"
+        quoted = [f"'{name}'" for name in close]
+        return f"Did you mean {' or '.join(part for part in (', '.join(quoted[:-1]), quoted[-1]) if part)}?"
     shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return f"Known: {shown or '(none)'}."

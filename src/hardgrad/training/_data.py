@@ -266,6 +266,29 @@ def as_feed(data: Any, *, batch_size: int | None, what: str = "the data") -> Fee
     return Stream(data)
 
 
+def first_batches(feed: Feed, most: int, *, seed: int) -> tuple[PyTree, int, bool]:
+    """The first batches of a run, of one shape ``[batches, ...]``; how many; whether they are made of rows.
+
+    Args:
+        feed: the data.
+        most: how many at most.
+        seed: the run's.
+
+    Raises:
+        UsageError: the data gave none.
+    """
+    if isinstance(feed, InMemory):
+        numbers = [row for block in feed.blocks(0, seed, None) if block.rows is not None for row in block.rows]
+        if not numbers:
+            return jax.tree.map(lambda x: x[None], feed.arrays), 1, False
+        alike = [row for row in numbers if len(row) == len(numbers[0])][:most]
+        return jax.tree.map(lambda x: x[np.stack(alike)], feed.arrays), len(alike), True
+    block = next(iter(feed.blocks(0, seed, most)), None)
+    if block is None:
+        raise UsageError("the data gave no batch to look at.")
+    return jax.tree.map(jnp.asarray, block.batches), block.steps, True
+
+
 def _common_length(arrays: PyTree) -> int:
     lengths = {name: np.shape(x)[:1] for name, x in zip(leaf_names(arrays), jax.tree.leaves(arrays), strict=True)}
     if () in lengths.values() or len(set(lengths.values())) != 1:

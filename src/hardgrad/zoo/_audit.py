@@ -103,7 +103,7 @@ def recipe_case(name: str, experiment: Experiment, point: Point) -> AuditCase:
     if not 0 <= epoch <= max(0, experiment.epochs - 1):
         raise UsageError(f"epoch {epoch} is none of the recipe's {experiment.epochs}, which count from 0.")
     feed = as_feed(experiment.data, batch_size=experiment.batch_size)
-    controls = _controls(trainer, feed, epoch, experiment.epochs)
+    controls = first_controls(trainer, feed, epoch, experiment.epochs)
     part = _Part(model, experiment.objective, feed, trainer.method, controls, title).narrowed(point)
     estimator, notes = _estimator(part, point)
     if trainer.precision is not None:
@@ -135,7 +135,7 @@ def trainable(model: Any, pattern: str) -> Any:
     return jax.tree.map(lambda x: False if x is None else next(chosen), params, is_leaf=lambda x: x is None)
 
 
-def _controls(trainer: Trainer, feed: InMemory | Stream, epoch: int, epochs: int) -> dict[str, Any]:
+def first_controls(trainer: Trainer, feed: InMemory | Stream, epoch: int, epochs: int) -> dict[str, Any]:
     """Those of an epoch's first step; static ones as ints, which `audit` takes for static."""
     per_epoch = feed.steps_per_epoch
     found = trainer.plan.at(Progress(epoch, epoch * (per_epoch or 1), epochs, per_epoch))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 from typing import Any
 
@@ -191,6 +190,5 @@ def find(name: str) -> Entry:
     from ..core import UsageError, did_you_mean
 
     names = [entry.name for entry in _ENTRIES]
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = did_you_mean(name, names) if close else "See: hardgrad list."
-    raise UsageError(f"there is no recipe '{name}'. {hint}")
+    hint = did_you_mean(name, names)
+    raise UsageError(f"there is no recipe '{name}'. {hint if hint.startswith('Did') else 'See: hardgrad list.'}")

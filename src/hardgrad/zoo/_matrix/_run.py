@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import datetime
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 
 from ...core import BACKWARD_COSTS, UsageError
 from ...training._folder import environment
+from .._timing import seconds_a_step
 from ._applications import problem
 from ._cell import Cell, Shared
 from ._methods import ENTRIES, affordable
@@ -245,24 +245,3 @@ def summary(found: Mapping[str, Any], trivial: float) -> str:
         return "cannot apply"
     share = float(np.median(found["scores"])) / trivial
     return f"{share:8.3f} of trivial, {found['seconds_a_step'] * 1e3:8.3f} ms a step"
-
-
-def seconds_a_step(train: Callable[[int], None], *, least: float = 0.1, repeats: int = 5) -> float:
-    """Seconds of a step, by runs so long that what a call costs besides is a few hundredths of it at most.
-
-    Args:
-        train: trains for a number of steps and waits for the end.
-        least: seconds that a run is to last.
-        repeats: runs, of which the quickest counts.
-    """
-
-    def timed(steps: int) -> float:
-        begun = time.perf_counter()
-        train(steps)
-        return time.perf_counter() - begun
-
-    steps = 1
-    timed(steps)
-    while timed(steps) < least:
-        steps *= 2
-    return min(timed(steps) for _ in range(repeats)) / steps
