@@ -131,7 +131,7 @@ def test_new_checkpoints_and_the_plateau_of_their_scores(run):
         (8, 0.50, "NEW_CKPT"),
         (9, 0.53, "NEW_CKPT"),
         (10, 0.54, "NEW_CKPT"),  # by its number, not its letters
-        (11, 0.545, "PLATEAU"),
+        (11, 0.535, "PLATEAU"),
         (12, 0.60, "NEW_CKPT"),
     ):
         save(run, epoch, best)
@@ -148,9 +148,21 @@ def test_many_small_steps_are_a_move_in_the_end(run):
     tell(run, *[1.0] * 9)
     said = []
     for epoch in range(1, 9):
-        save(run, epoch, 0.5 + 0.011 * epoch)
+        save(run, epoch, 0.5 + 0.006 * epoch)
         said += watch()
     assert said == ["NEW_CKPT"] * 8
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, -1e6])
+def test_a_plateau_does_not_depend_on_the_unit_of_the_score(run, unit):
+    """A small error that falls well is no plateau."""
+    watch = Watcher(run)
+    tell(run, *[1.0] * 7)
+    said = []
+    for epoch, best in enumerate((0.99, 0.78, 0.69, 0.60, 0.595, 0.59), start=1):
+        save(run, epoch, unit * best)
+        said += watch()
+    assert said == ["NEW_CKPT"] * 5 + ["PLATEAU"]
 
 
 def test_without_a_score_checkpoints_are_told_with_the_loss(run):

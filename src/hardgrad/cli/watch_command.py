@@ -35,7 +35,7 @@ class Options:
     factor: float = 2.0
     """LOSS_SPIKE: how many times the mean of the window before"""
     gain: float = 0.02
-    """PLATEAU: what a better score must be better by"""
+    """PLATEAU: share by which a better score must be better"""
     checkpoints: int = 2
     """PLATEAU: so many checkpoints in a row without a better score"""
     loss_gain: float = 0.02

@@ -67,7 +67,7 @@ class Limits:
         nonfinite: steps left out between two polls that are borne.
         window: epochs whose losses are averaged.
         factor: by which their mean may exceed that of the window before.
-        gain: by how much the best score must move to count as moved.
+        gain: the share by which the best score must move to count as moved.
         checkpoints: how many in a row without such a move make a plateau.
         loss_gain: the share by which the loss must fall to count as fallen.
         loss_polls: how many polls in a row without make a plateau.
@@ -268,7 +268,7 @@ def _checkpoint(folder: RunFolder, records: list[EpochRecord], memory: Memory, l
     score, known = best.get("best"), memory.get("best")
     if score is None:
         return Event("NEW_CKPT", fields)
-    if known is None or abs(score - known) > limits.gain:
+    if known is None or abs(score - known) > limits.gain * abs(known):
         memory |= {"best": score, "stale": 0}
         return Event("NEW_CKPT", fields)
     memory["stale"] = memory.get("stale", 0) + 1
