@@ -6,7 +6,9 @@ import importlib
 import io
 import json
 import math
+import re
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -334,6 +336,11 @@ def test_an_interrupt_is_a_result_and_resumes(tmp_path):
 # -- the bar, TensorBoard ------------------------------------------------------------------------
 
 
+def drawn(text):
+    """The lines that a terminal was sent, one over the other."""
+    return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue()))
+
+
 def test_the_bar_shows_loss_and_controls():
     text = io.StringIO()
     console = rich.console.Console(file=text, force_terminal=True, width=100)
@@ -347,7 +354,54 @@ def test_the_bar_shows_loss_and_controls():
     assert "depth 7" in shown
 
 
-def test_the_bar_draws_nothing_where_there_is_no_terminal(capsys):
+@pytest.mark.parametrize("width", [40, 59, 60, 80])
+def test_the_bar_keeps_within_the_terminal_and_cuts_no_word(width):
+    """Controls that do not fit are left out whole."""
+    text = io.StringIO()
+    console = rich.console.Console(file=text, force_terminal=True, width=width)
+    plan = Plan(learning_rate=0.25, a_control_with_a_name_that_fills_most_of_a_line=1.5, depth=7)
+    result = fit(Trainer(SCHEDULED, plan=plan, callbacks=[ProgressBar(console)]), epochs=2)
+    last = next(line.rstrip() for line in reversed(drawn(text)) if "2/2" in line)
+    assert len(last) <= width
+    assert "…" not in last
+    assert f"loss {result.history[-1].metrics['loss']:.4g}" in last
+    assert ("━" in last) == (width >= 60)
+    assert "a_control" not in last
+    assert ("learning_rate 0.25" in last) == (width in (59, 80))
+    assert "depth 7" in last
+
+
+def test_the_bar_keeps_up_with_what_is_printed(monkeypatch):
+    """A line printed between two drawings has the bar of its own epoch below it."""
+    monkeypatch.setattr("hardgrad.training.callbacks._progress_bar._SHOW_EVERY", 0.0)
+    text = io.StringIO()
+    console = rich.console.Console(file=text, force_terminal=True, width=80)
+
+    class Says(Callback):
+        order = 12
+
+        def on_epoch_end(self, run, record):
+            console.print(f"said {record.epoch}")
+
+    fit(Trainer(METHOD, callbacks=[Says(), ProgressBar(console)]), epochs=3)
+    shown = drawn(text)
+    for epoch in range(3):
+        assert f"{epoch + 1}/3" in shown[shown.index(f"said {epoch}") + 1]
+
+
+def test_a_log_gets_no_bar_but_a_line_now_and_then(capsys, monkeypatch):
+    now = iter(range(0, 1000, 4))
+    clock = types.SimpleNamespace(monotonic=lambda: float(next(now)))
+    monkeypatch.setattr("hardgrad.training.callbacks._progress_bar.time", clock)
+    plan = Plan(learning_rate=0.25, depth=7)
+    result = fit(Trainer(SCHEDULED, plan=plan, callbacks=[ProgressBar()]), epochs=7)
+    out, said = capsys.readouterr()
+    assert out == ""
+    losses = [f"loss {record.metrics['loss']:.4g} learning_rate 0.25 depth 7" for record in result.history]
+    assert said.splitlines() == [f"epoch 3/7 {losses[2]}", f"epoch 6/7 {losses[5]}"]
+
+
+def test_a_short_run_says_nothing_in_a_log(capsys):
     fit(Trainer(METHOD, callbacks=[ProgressBar()]))
     assert capsys.readouterr() == ("", "")
 

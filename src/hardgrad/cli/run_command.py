@@ -48,7 +48,7 @@ class RunOptions:
     tensorboard: bool = False
     """write TensorBoard event files too"""
     quiet: bool = False
-    """no progress bar"""
+    """no progress, neither as a bar nor as lines"""
 
 
 def run(arguments: list[str]) -> int:
