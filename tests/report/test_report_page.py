@@ -123,6 +123,32 @@ def test_every_key_figure_is_there(run: RunFolder) -> None:
     assert (values["epochs"], values["steps"], values["skipped steps"]) == ("12", "24", "1")
 
 
+def test_what_the_recipe_concludes_comes_first(run: RunFolder) -> None:
+    said = {"headline": "0.9 of 1", "lines": ["", "a   1", "b " + "long " * 40], "notes": ["Only 2 seeds."]}
+    run.write_json(run.result_path, {**json.loads(run.result_path.read_text()), **said})
+    page = Page(write_report(run, title="x"))
+    assert page.of("h2") == ["Conclusion", *SECTIONS]
+    first, second = page.source.split("</section>")[:2]
+    for text in ("0.9 of 1.", "a   1\nb long", "Only 2 seeds."):
+        assert text in first
+        assert text not in second
+    assert "1 step changed nothing" in second  # that is about the run
+    printed = next(attributes for tag, attributes in page.elements if tag == "pre")
+    assert printed["tabindex"] == "0"  # can be scrolled by keys where lines are not wrapped
+
+
+@pytest.mark.parametrize(("names", "folded"), [(12, False), (13, True)])
+def test_many_metrics_are_folded_away(tmp_path: Path, names: int, folded: bool) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    record = EpochRecord(0, 1, {}, {f"m{n}": 1.0 for n in range(names)})
+    (tmp_path / "telemetry.jsonl").write_text(dumps({"kind": "epoch_end", **record.as_json()}) + "\n")
+    page = Page(write_report(RunFolder(tmp_path), title="x"))
+    section = page.source[page.source.index('id="key-figures"') : page.source.index('id="curves"')]
+    assert ("<details" in section) == folded
+    assert (f"<h3>All {names} metrics</h3>" in section) == folded
+    assert f">m{names - 1}<" in section
+
+
 def test_a_run_that_goes_on_has_a_report_already(run: RunFolder) -> None:
     run.result_path.unlink()
     kept = run.telemetry_path.read_text().splitlines(keepends=True)[:-3]
@@ -191,6 +217,8 @@ def test_no_text_of_a_file_becomes_markup(tmp_path: Path) -> None:
         "status": evil,
         "reason": evil,
         "headline": evil,
+        "lines": [evil],
+        "notes": [evil],
         "best": {"epoch": 0, "metric": evil, "value": evil},
         "steps": evil,
     }

@@ -71,8 +71,8 @@ def write_report(
     schedules = publish(controls, where, taken, turns=True, titled=False)  # its section has that title
     given = publish(figures or {}, where, taken, turns=False)
     contents = {
-        "Key figures": sections.key_figures(summary),
         "Conclusion": sections.conclusion(summary),
+        "Key figures": sections.key_figures(summary),
         "Listen": players(folder.path),
         "Curves": sections.curves(curves),
         "Schedules": sections.schedules(schedules, summary.records),

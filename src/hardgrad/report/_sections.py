@@ -15,6 +15,7 @@ from ._summary import Summary
 from ._tables import Table, cell, epochs_table, grid, settings_table
 from ._text import escape, format_number, shorten
 
+_FEW_METRICS = 12  # more are folded away
 _ELSEWHERE = ("schema", "version", "method", "data", "validation", "plan", "settings", "environment")
 
 
@@ -23,19 +24,25 @@ def key_figures(summary: Summary) -> str:
     tiles = "\n".join(
         f"<div><dt>{escape(name)}</dt><dd{_bad(text)}>{escape(text)}</dd></div>" for name, text in summary.figures
     )
-    warnings = "".join(f"<li>{escape(text)}</li>" for text in summary.warnings)
-    return (
-        (f'<p class="headline">{escape(summary.headline)}</p>\n' if summary.headline else "")
-        + f'<dl class="figures">\n{tiles}\n</dl>'
-        + (f'\n<ul class="warnings">{warnings}</ul>' if warnings else "")
-        + _metrics(summary)
-    )
+    parts = [f'<dl class="figures">\n{tiles}\n</dl>', _marked(summary.warnings), _metrics(summary)]
+    return "\n".join(part for part in parts if part)
 
 
 def conclusion(summary: Summary) -> str:
-    """What the recipe said at its end, as it was printed."""
+    """What the recipe says in a line, what it printed at its end, and what is to be known of that."""
     text = "\n".join(summary.lines).strip("\n")
-    return f"<pre>{escape(text)}</pre>" if text else ""
+    parts = [
+        f'<p class="headline">{escape(summary.headline)}</p>' if summary.headline else "",
+        f'<pre class="said" role="region" tabindex="0" aria-label="As printed">{escape(text)}</pre>' if text else "",
+        _marked(summary.notes),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _marked(sentences: Sequence[str]) -> str:
+    """Sentences that catch the eye."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in sentences)
+    return f'<ul class="warnings">{items}</ul>' if items else ""
 
 
 def _bad(text: str) -> str:
@@ -45,7 +52,7 @@ def _bad(text: str) -> str:
 def _metrics(summary: Summary) -> str:
     """Final metrics, and those of the best epoch beside them."""
     if not summary.records:
-        return '\n<p class="note">No epoch has been finished.</p>'
+        return '<p class="note">No epoch has been finished.</p>'
     last = summary.records[-1]
     best_epoch = None if summary.best is None else summary.best["epoch"]
     best = next((record for record in summary.records if record.epoch == best_epoch), None)
@@ -66,7 +73,10 @@ def _metrics(summary: Summary) -> str:
             if paired:
                 row.append(cell(metrics[f"val_{name}"]) if f"val_{name}" in metrics else "<td></td>")
         rows.append(row)
-    return f"\n<h3>Metrics</h3>\n{grid(columns, rows, 'Metrics')}"
+    table = grid(columns, rows, "Metrics")
+    if len(rows) <= _FEW_METRICS:
+        return f"<h3>Metrics</h3>\n{table}"
+    return f'<details class="metrics"><summary><h3>All {len(rows)} metrics</h3></summary>\n{table}\n</details>'
 
 
 def curves(pieces: Sequence[str]) -> str:

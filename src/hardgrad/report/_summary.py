@@ -30,7 +30,8 @@ class Summary:
         best: the best epoch: ``epoch``, ``metric``, ``value``; None where there is none.
         figures: the key figures: a name and its text.
         lines: what its recipe printed at its end.
-        warnings: sentences on what should not be overlooked.
+        notes: sentences that its recipe adds, to be known of what it says.
+        warnings: sentences on what should not be overlooked in the run itself.
         begun: when, in words; empty if unknown.
     """
 
@@ -42,6 +43,7 @@ class Summary:
     best: dict[str, Any] | None
     figures: list[tuple[str, str]]
     lines: list[str]
+    notes: list[str]
     warnings: list[str]
     begun: str
 
@@ -74,7 +76,8 @@ def summarize(folder: RunFolder) -> Summary:
         best=best,
         figures=_key_figures(result, events, records, config, best),
         lines=[one.replace("{run}", str(folder.path)) for one in _texts(result.get("lines"))],
-        warnings=[*_texts(result.get("notes")), *_warnings(records, result)],
+        notes=_texts(result.get("notes")),
+        warnings=_warnings(records, result),
         begun=_begun(events),
     )
 

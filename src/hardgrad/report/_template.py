@@ -111,9 +111,12 @@ tbody th { font-weight: 500; }
 summary { cursor: pointer; padding: .3rem 0; }
 summary h2, summary h3 { display: inline; }
 details > summary ~ * { margin-top: .6rem; }
+.metrics { margin: 1rem 0 0; }
 code, pre { font: .86em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 pre { background: var(--page); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem;
   margin: 0 0 .8rem; overflow-x: auto; white-space: pre; overflow-wrap: normal; }
+/* Where there is room for a line of a terminal, longer ones are wrapped; a phone scrolls, for the sake of tables. */
+@media (min-width: 48rem) { .said { white-space: pre-wrap; } }
 .pairs { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: .6rem 0 0; padding: 0;
   list-style: none; font-size: .9rem; }
 .pairs span { color: var(--soft); }
@@ -133,6 +136,7 @@ footer { color: var(--soft); font-size: .82rem; margin-top: 1.5rem; }
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
   pre { white-space: pre-wrap; }
+  .metrics::details-content { content-visibility: visible; block-size: auto; }
   .badge, .warnings { border: 1px solid currentColor; }
 }
 """
