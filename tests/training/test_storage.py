@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -86,6 +87,16 @@ def test_loading_lists_every_difference(tmp_path):
     many = {f"x{i}": np.zeros(1) for i in range(50)}
     with pytest.raises(CheckpointError, match="and 33 more"):
         load_tree(tmp_path / "t", many)
+
+
+def test_a_model_with_functions_comes_back_whole(tmp_path):
+    model = {"net": eqx.nn.MLP(2, 1, 3, 1, key=jax.random.key(0)), "rate": 0.5, "act": jnp.tanh, "name": "net"}
+    other = {**model, "net": eqx.nn.MLP(2, 1, 3, 1, key=jax.random.key(1)), "act": jax.nn.relu}
+    for kept in (model, eqx.filter(model, eqx.is_array)):  # with the number that is a setting, and without
+        save_tree(str(tmp_path / "t"), kept, {})
+        back = load_tree(str(tmp_path / "t"), other)
+        assert np.array_equal(back["net"](jnp.ones(2)), model["net"](jnp.ones(2)))
+        assert (float(back["rate"]), back["act"], back["name"]) == (0.5, jax.nn.relu, "net")
 
 
 def damage_arrays(folder):

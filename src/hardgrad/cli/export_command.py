@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..core import UsageError
-from ..export import Bundle, export_bundle, trained_model
-from ..training import RunFolder
+from ..export import Bundle, export_bundle
+from ..training import RunFolder, trained_model
 from ..zoo import find, recipe_of
 from ..zoo._launch import float64
 from ._options import parse, show_path, unset
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
         raise UsageError(f"the recipe '{name}' has nothing to export. In Python: hardgrad.export.export_bundle.")
     with float64() if recipe.float64(config) else contextlib.nullcontext():
         experiment = recipe.experiment(config)
-        model, parameters = trained_model(folder, experiment.trainer, experiment.model, which=options.params)
+        model, parameters = trained_model(folder, experiment.model, which=options.params)
         exportable = recipe.export(folder, config, model)
         about = {"recipe": name, "config": dataclasses.asdict(config), "seed": experiment.seed, **parameters}
         bundle = export_bundle(

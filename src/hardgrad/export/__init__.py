@@ -17,7 +17,6 @@ _HOME = {
     "load_bundle": "_load",
     "ArraySpec": "_manifest",
     "Parity": "_parity",
-    "trained_model": "_trained",
 }
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from ._load import load_bundle as load_bundle
     from ._manifest import ArraySpec as ArraySpec
     from ._parity import Parity as Parity
-    from ._trained import trained_model as trained_model
 else:  # hidden from type checkers, which would otherwise accept any name
 
     def __getattr__(name: str) -> Any:

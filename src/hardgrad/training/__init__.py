@@ -24,6 +24,7 @@ from ._strategies import SNES as SNES
 from ._strategies import AbstractStrategy as AbstractStrategy
 from ._strategies import OpenES as OpenES
 from ._strategies import SepCMAES as SepCMAES
+from ._trained import trained_model as trained_model
 from ._trainer import Trainer as Trainer
 from ._transforms import clip_by_global_norm as clip_by_global_norm
 from ._transforms import controlled as controlled

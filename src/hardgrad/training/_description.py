@@ -137,7 +137,8 @@ def check_same_method(path: Any, before: Any, now: str) -> None:
     changes = [line for line in difflib.ndiff(str(before).splitlines(), now.splitlines()) if line[0] in "-+"]
     raise UsageError(
         f"{path} was begun with another method. Resume it with the same one; to go on with this one, begin a new run "
-        "from its parameters (hg.training.load_tree). What it was is marked -, what it is now +:\n" + "\n".join(changes)
+        "from its parameters (hg.training.trained_model). What it was is marked -, what it is now +:\n"
+        + "\n".join(changes)
     )
 
 
@@ -173,7 +174,7 @@ def check_same_data(path: Any, before: Any, now: list[dict[str, Any]] | None) ->
         return
     raise UsageError(
         f"{path} was begun on other data: {_shown(before)}; these are {_shown(now)}. Resume it with the same data; "
-        "to go on with others, begin a new run from its parameters (hg.training.load_tree)."
+        "to go on with others, begin a new run from its parameters (hg.training.trained_model)."
     )
 
 

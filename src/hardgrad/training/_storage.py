@@ -13,10 +13,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,21 +119,29 @@ def _to_numpy(leaf: Any) -> tuple[NDArray[Any], str]:
     return np.ascontiguousarray(array).reshape(array.shape).view(f"uint{8 * array.dtype.itemsize}"), array.dtype.name
 
 
-def save_tree(folder: Path, tree: PyTree, meta: dict[str, Any], *, texts: dict[str, str] | None = None) -> None:
+def _arrays(tree: PyTree) -> dict[str, Any]:
+    """The leaves that are arrays or numbers by name; a model also has functions among its leaves."""
+    return {name: leaf for name, leaf in named_leaves(tree).items() if eqx.is_array_like(leaf)}
+
+
+def save_tree(
+    folder: str | os.PathLike[str], tree: PyTree, meta: dict[str, Any], *, texts: dict[str, str] | None = None
+) -> None:
     """Write a pytree of arrays, atomically, in place of whatever `folder` held.
 
     Args:
         folder: a folder of this one pytree's own.
-        tree: a pytree whose leaves are arrays or numbers.
+        tree: a pytree. Its arrays and numbers are written; other leaves, such as functions, are left out.
         meta: anything JSON can hold, kept in the manifest.
         texts: further text files to put beside, by name.
 
     Raises:
         UsageError: the disk is full or may not be written.
     """
-    if "__metadata__" in named_leaves(tree):
+    folder, leaves = Path(folder), _arrays(tree)
+    if "__metadata__" in leaves:
         raise UsageError("a leaf may not be named '__metadata__': safetensors keeps that name for itself.")
-    stored = {name: _to_numpy(leaf) for name, leaf in named_leaves(tree).items()}
+    stored = {name: _to_numpy(leaf) for name, leaf in leaves.items()}
     data = safetensors.numpy.save({name: array for name, (array, _) in stored.items()})
     manifest = {
         "schema": SCHEMA,
@@ -191,22 +200,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def load_tree(folder: Path, like: PyTree) -> PyTree:
+def load_tree(folder: str | os.PathLike[str], like: PyTree) -> PyTree:
     """The pytree saved in `folder`, of the structure of `like`.
 
     Args:
         folder: what `save_tree` wrote.
-        like: a pytree of the structure, shapes and dtypes expected.
+        like: a pytree of the structure, shapes and dtypes expected. Leaves that are no arrays, such as functions, and
+            Python numbers that were not saved, are kept as they are.
 
     Raises:
         CheckpointError: anything missing, unexpected, of another shape or dtype, or damaged.
     """
+    return load_part(Path(folder), like, lambda name: True)
+
+
+def load_part(folder: Path, like: PyTree, belongs: Callable[[str], bool]) -> PyTree:
+    """`load_tree` of a part of what was saved: the arrays whose name `belongs`."""
     # A kill between the two renames of a replacement leaves the old one under its other name.
     if not folder.exists() and folder.with_name(f".{folder.name}.old").exists():
         folder = folder.with_name(f".{folder.name}.old")
     manifest = read_manifest(folder)
-    wanted = {name: _to_numpy(leaf) for name, leaf in named_leaves(like).items()}
-    _compare(folder, manifest["arrays"], wanted)
+    found = {name: entry for name, entry in manifest["arrays"].items() if belongs(name)}
+    asked = {name: leaf for name, leaf in _arrays(like).items() if name in found or not _is_plain(leaf)}
+    wanted = {name: _to_numpy(leaf) for name, leaf in asked.items()}
+    _compare(folder, found, wanted)
     path = folder / _ARRAYS
     try:
         data = path.read_bytes()
@@ -221,8 +238,13 @@ def load_tree(folder: Path, like: PyTree) -> PyTree:
     for name, (array, _) in wanted.items():
         if name not in arrays or arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
             raise DamagedCheckpointError(f"{path} is damaged: '{name}' differs from what the manifest says of it.")
-    leaves = [_from_numpy(arrays[name], leaf) for name, leaf in named_leaves(like).items()]
+    leaves = [_from_numpy(arrays[name], leaf) if name in asked else leaf for name, leaf in named_leaves(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _is_plain(leaf: Any) -> bool:
+    """Whether it is a Python number: a setting of a model, perhaps, that is not saved with its parameters."""
+    return isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic)
 
 
 def _from_numpy(array: NDArray[Any], like: Any) -> Any:
@@ -247,4 +269,10 @@ def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
             problems.append(f"'{name}' has dtype {stored}, expected {dtype}")
     if problems:
         shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise CheckpointError(f"the checkpoint {folder} does not fit this model and method: {shown}.")
+        whole = bool(wanted) and all(f"params.{name}" in found for name in wanted)
+        hint = (
+            " It is a run's whole state: hg.training.trained_model(run, model) takes the model from it."
+            if whole
+            else ""
+        )
+        raise CheckpointError(f"the checkpoint {folder} does not fit this model and method: {shown}.{way_out if whole else ''}")

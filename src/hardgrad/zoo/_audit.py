@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from ..audit import Audit, AuditCase, audit
 from ..core import AbstractEstimator, Progress, UsageError, did_you_mean, leaf_names, split_parameters
 from ..estimators import Autodiff
-from ..export import trained_model
 from ..training import (
     AbstractMethod,
     EnsembleObjective,
@@ -25,6 +24,7 @@ from ..training import (
     Stream,
     Trainer,
     member,
+    trained_model,
 )
 from ..training._data import as_feed
 from ._arms import ArmsObjective
@@ -95,7 +95,7 @@ def recipe_case(name: str, experiment: Experiment, point: Point) -> AuditCase:
     """
     trainer, model, epoch, title = experiment.trainer, experiment.model, 0, name
     if point.at is not None:
-        model, about = trained_model(point.at, trainer, model)
+        model, about = trained_model(point.at, model)
         epoch = int(about["epoch"])
         title += f", {about['params']} parameters of {point.at.path.name}, epoch {epoch}"
     if point.epoch is not None:

@@ -8,8 +8,7 @@ import math
 from typing import Any
 
 from ..core import UsageError
-from ..export import trained_model
-from ..training import RunFolder
+from ..training import RunFolder, trained_model
 from ..training._data import as_feed
 from ..training._trainer import validation_batch
 from ..training.callbacks import Evaluate
@@ -78,7 +77,7 @@ def rescore(run: RunFolder) -> Rescored:
     wide = bool(recipe.float64(config))
     with float64() if wide else contextlib.nullcontext():
         experiment: Experiment = recipe.experiment(config)
-        model, about = trained_model(run, experiment.trainer, experiment.model, which="best")
+        model, about = trained_model(run, experiment.model, which="best")
         metric, recorded = str(about["metric"]), float(about["value"])
         for callback in experiment.trainer.callbacks:
             if isinstance(callback, Evaluate) and metric in callback.measures:
