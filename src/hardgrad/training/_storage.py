@@ -269,10 +269,7 @@ def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
             problems.append(f"'{name}' has dtype {stored}, expected {dtype}")
     if problems:
         shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        whole = bool(wanted) and all(f"params.{name}" in found for name in wanted)
-        hint = (
-            " It is a run's whole state: hg.training.trained_model(run, model) takes the model from it."
-            if whole
-            else ""
-        )
-        raise CheckpointError(f"the checkpoint {folder} does not fit this model and method: {shown}.{way_out if whole else ''}")
+        message = f"the checkpoint {folder} does not fit this model and method: {shown}."
+        if wanted and all(f"params.{name}" in found for name in wanted):
+            message += " It is a run's whole state: hg.training.trained_model(run, model) takes the model from it."
+        raise CheckpointError(message)
