@@ -157,3 +157,26 @@ def test_a_model_of_one_s_own(capsys):
     }.items():
         assert main(["audit", "--model", where]) == 2
         assert message in capsys.readouterr().err
+
+
+STEP = """
+import jax, jax.numpy as jnp
+from hardgrad.audit import AuditCase
+
+def objective(w, batch, controls, key):
+    return jnp.mean((batch @ w > 0.5).astype(jnp.float32)), {}
+
+def case():
+    x = jax.random.normal(jax.random.key(0), (8, 3))
+    return AuditCase(jnp.ones(3), objective, x, growth=("depth", [1, 2]))
+"""
+
+
+def test_the_page_of_a_gradient_that_is_zero(capsys):
+    """What there is nothing to put beside is said, not drawn as an empty panel; and nobody is warned of a legend."""
+    pathlib.Path("steps_here.py").write_text(STEP)
+    assert main(["audit", "--model", "steps_here:case", "--directions", "32", "--html", "a.html"]) == 0
+    assert "the gradient is exactly 0 everywhere" in capsys.readouterr().out
+    page = pathlib.Path("a.html").read_text()
+    assert page.count("<img ") == 1  # the loss's own slope; no growth and no rows of zeros
+    assert "The gradient in use is 0 or not finite: it has no direction." in page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,15 +27,20 @@ def audit_figures(found: Audit) -> dict[str, Any]:
     noisy = [
         (name, one)
         for name, one in (("its own random numbers", found.own), ("batches", found.batches))
-        if one is not None and one.averaged
+        if one is not None and _drawable(mean.signal_to_noise for mean in one.averaged)
     ]
     if noisy:
         figures["Signal and noise"] = _noise(noisy)
-    if found.growth is not None:
+    if found.growth is not None and _drawable(found.growth.largest):
         figures[f"Growth with {found.growth.control}"] = _growth(found.growth)
-    if found.rows is not None and any(math.isfinite(x) and x > 0 for x in found.rows.norms):
+    if found.rows is not None and _drawable(found.rows.norms):
         figures["Row by row"] = _rows(found.rows)
     return figures
+
+
+def _drawable(values: Iterable[float]) -> bool:
+    """Whether a logarithmic axis can show any of them."""
+    return any(math.isfinite(x) and x > 0 for x in values)
 
 
 def _bare(axis: Any) -> None:
@@ -58,9 +63,12 @@ def _bars(axis: Any, x: Sequence[float], figures: Sequence[Interval], color: str
 def _agreement(judged: Sequence[Agreement], *, gradient: bool) -> Any:
     radii = [one.radius for one in judged]
     figure = new_figure(7.5, 2.9)
-    panels = figure.subplots(1, 2) if gradient else [figure.subplots()]
-    if gradient:
+    beside = gradient and any(math.isfinite(x.value) for one in judged for x in (one.cosine, one.norm_ratio, one.bias))
+    panels = figure.subplots(1, 2) if beside else [figure.subplots()]
+    if beside:
         _bars(panels[0], radii, [one.cosine for one in judged], BLUE)
+        if not any(math.isfinite(one.cosine.value) for one in judged):
+            panels[0].text(0.5, 0.5, "not to be told from noise", ha="center", transform=panels[0].transAxes)
         low = min((one.cosine.low for one in judged if one.cosine.known), default=0.0)
         panels[0].set_ylim(-1.05 if low < -0.02 else -0.03, 1.05)
         panels[0].axhline(1.0, color=SOFT, lw=0.8)
@@ -79,8 +87,10 @@ def _agreement(judged: Sequence[Agreement], *, gradient: bool) -> Any:
         axis.set_xlabel("radius of the ball, relative to the parameters")
         _bare(axis)
     figure.set_label(
-        "The loss averaged over balls of several radii has a slope; the gradient in use is put beside it. Bars are "
-        "95 % intervals; an open dot has none."
+        "The loss averaged over balls of several radii has a slope"
+        + ("; the gradient in use is put beside it." if beside else ".")
+        + (" The gradient in use is 0 or not finite: it has no direction." if gradient and not beside else "")
+        + " Bars are 95 % intervals; an open dot has none."
     )
     return figure
 
