@@ -125,6 +125,37 @@ def test_a_shape_that_follows_from_the_input_is_proposed_as_a_rule(caplog):
             jax.block_until_ready(box(rows))
 
 
+@pytest.mark.parametrize(
+    ("function", "inputs", "said"),
+    [
+        (lambda w, x: np.zeros((len(x), 1)), [(4, 3)], "lambda x: (x.shape[0], 1)), or output_shape=(4, 1) if"),
+        (lambda w, x: np.zeros((4, 3, 2)), [(4, 3)], "lambda x: (x.shape[0], x.shape[1], 2)), or"),
+        (lambda w, x, y: np.zeros(4), [(4, 3), (4,)], "lambda x, *others: x.shape[:1]), or output_shape=(4,) if"),
+        (lambda w, x: np.zeros((2, 3)), [(4, 3)], "BlackBox(..., output_shape=(2, 3))."),
+        (lambda w: np.zeros(2), [], "BlackBox(..., output_shape=(2,))."),
+    ],
+)
+def test_the_shape_to_declare_is_proposed_for_any_number_of_rows(function, inputs, said):
+    box = BlackBox(function, np.float32(0.5), output_shape=())
+    with pytest.raises(jax.errors.JaxRuntimeError, match=re.escape(said)):
+        jax.block_until_ready(box(*(np.ones(shape, np.float32) for shape in inputs)))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_the_log_has_nothing_of_a_failing_box_and_all_of_other_callbacks(wrap, caplog):
+    """JAX logs the traceback of every callback; of a box it is in the exception already."""
+
+    def fails(*arguments):
+        raise ValueError("no such state")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no such state"):
+        jax.block_until_ready(wrap(lambda x: BlackBox(fails, np.float32(0.5))(x))(X))
+    assert caplog.records == []
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no such state"):
+        jax.block_until_ready(wrap(lambda x: jax.pure_callback(fails, jax.ShapeDtypeStruct((), x.dtype), x))(X))
+    assert [record.getMessage() for record in caplog.records] == ["jax.pure_callback failed"]
+
+
 def test_vectorized_without_leading_axes_is_named(caplog):
     box = BlackBox(lambda w, x: np.float32(0.0), np.float32(0.5), vectorized=True)
     with pytest.raises(jax.errors.JaxRuntimeError, match=r"leading axes are \(3,\).*vectorized=False"):

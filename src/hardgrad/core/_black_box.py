@@ -7,6 +7,9 @@ steps and trains with every estimator of order 0; asking for its derivative is a
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import logging
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -111,16 +114,35 @@ class _Host:
                 f"{said} and the leading axes are {leading}. Mend the function, or say "
                 "BlackBox(..., vectorized=False) if it takes no leading axes."
             )
-        raise RunError(f"{said}. Mend the function, or say BlackBox(..., output_shape={_rule(value, arguments[1:])}).")
+        rule = _rule(value.shape, arguments[1:])
+        fixed = f"output_shape={value.shape}"
+        hint = f"output_shape={rule}), or {fixed} if that never changes" if rule else f"{fixed})"
+        raise RunError(f"{said}. Mend the function, or say BlackBox(..., {hint}.")
 
 
-def _rule(value: Any, inputs: Any) -> str:
-    """The shape as it follows from an input, whose number of rows may change; else as it is."""
-    leaves = jax.tree.leaves(inputs)
-    if value.ndim and len(leaves) == 1 and leaves[0].shape[: value.ndim] == value.shape and jax.tree.leaves(inputs[0]):
-        same = "x.shape" if leaves[0].ndim == value.ndim else f"x.shape[:{value.ndim}]"
-        return f"lambda x: {same}"
-    return str(value.shape)
+def _rule(shape: tuple[int, ...], inputs: Any) -> str:
+    """The shape as it follows from the first input, whose number of rows may change; empty where it does not."""
+    if not inputs or not isinstance(inputs[0], np.ndarray):
+        return ""
+    of = inputs[0].shape
+    same = itertools.takewhile(lambda sizes: sizes[0] == sizes[1], zip(shape, of, strict=False))
+    common = len(list(same))
+    if not common:
+        return ""
+    if common == len(shape):
+        said = "x.shape" if common == len(of) else f"x.shape[:{common}]"
+    else:
+        said = f"({', '.join([*(f'x.shape[{i}]' for i in range(common)), *map(str, shape[common:])])})"
+    return f"lambda x{', *others' if len(inputs) > 1 else ''}: {said}"
+
+
+def _of_something_else(record: logging.LogRecord) -> bool:
+    """Whether a record is not about a black box: whoever called that is told by the exception itself."""
+    frames = traceback.walk_tb(record.exc_info[2] if record.exc_info else None)
+    return all(frame.f_code is not _Host.__call__.__code__ for frame, _ in frames)
+
+
+logging.getLogger("jax._src.callback").addFilter(_of_something_else)
 
 
 _failures: list[Exception] = []
