@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +74,27 @@ def test_the_checksums_are_those_of_sha256sum(made):
 def test_its_own_test(made):
     parity = made.self_test()
     assert (parity.rows, parity.bitwise, parity.worst, parity.problem) == (11, True, 0.0, None)
+
+
+@pytest.mark.parametrize("out_size", ["scalar", 1, 3])
+def test_a_perceptron_whose_sums_are_taken_in_another_order(tmp_path, out_size):
+    model = eqx.nn.MLP(4, out_size, 16, 2, key=jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    bundle = export_bundle(Exportable(lambda x: {"y": jax.vmap(model)(x)}, {"x": x}), tmp_path / "bundle")
+    near = bundle.manifest["jitted"]
+    assert near["rows_compared"] == 9
+    assert near["largest_relative_difference"] < 1e-6
+    assert near["bitwise"] == (near["largest_relative_difference"] == 0.0)
+    np.testing.assert_allclose(bundle(x)["y"], jax.vmap(model)(x), rtol=1e-5, atol=1e-6)
+    assert bundle.self_test().bitwise  # what came with it is what it gives
+
+
+def test_a_program_that_is_another_is_not_shipped(tmp_path):
+    x = np.linspace(-1.0, 1.0, 8, dtype=np.float32)[:, None]
+    counts = Exportable(lambda x: {"y": x * (1.0 + 1e-3 * (x.shape[0] == 8))}, {"x": x})
+    with pytest.raises(BundleError, match="does not do what the function does: 'y' differs in 8 of 8 entries"):
+        export_bundle(counts, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_process_without_equinox_and_without_the_function_gives_the_same_bits(made, tmp_path):

@@ -88,7 +88,10 @@ def _lines(bundle: Bundle, path: Path, parameters: Mapping[str, Any]) -> Iterato
         yield _row(key, json.dumps(value, ensure_ascii=False))
     rows = manifest["rows"]
     edge = f" and {rows['edge']} edge rows" if "edge" in rows else ""
-    yield _row("checked", f"{rows['example']} rows{edge}: the same bits as the jitted model")
+    jitted = manifest["jitted"]
+    near = f"numbers to {jitted['largest_relative_difference']:.1e}, masks identical, as"
+    how = "the same bits as" if jitted["bitwise"] else near
+    yield _row("checked", f"{rows['example']} rows{edge}: {how} the jitted model")
     if "onnx" in manifest:
         onnx = manifest["onnx"]
         worst = onnx["largest_relative_difference"]

@@ -33,7 +33,7 @@ class Parity:
     problem: str | None = None
 
 
-def compare(wanted: Arrays, found: Arrays, *, rtol: float | Mapping[str, float] | None) -> Parity:
+def compare(wanted: Arrays, found: Arrays, *, rtol: float | Mapping[str, float]) -> Parity:
     """Compare two results by name.
 
     Masks and other whole numbers must be identical, and so must be where a number is NaN or infinite.
@@ -42,7 +42,7 @@ def compare(wanted: Arrays, found: Arrays, *, rtol: float | Mapping[str, float] 
         wanted: the reference.
         found: of the same names.
         rtol: relative difference allowed in finite entries, for all floating dtypes or by dtype, in the measure of
-            `Parity.worst`; None wants the same bits. What is below the least normal number counts as zero.
+            `Parity.worst`. What is below the least normal number counts as zero.
     """
     rows, bitwise, worst, problem = 0, True, 0.0, None
     for name, reference in wanted.items():
@@ -58,8 +58,7 @@ def compare(wanted: Arrays, found: Arrays, *, rtol: float | Mapping[str, float] 
             difference = _relative(reference, value)
             finite = np.isfinite(difference)
             worst = max(worst, float(difference[finite].max(initial=0.0)))
-            if rtol is not None:
-                bad &= ~(difference <= (rtol if isinstance(rtol, float) else rtol[reference.dtype.name]))
+            bad &= ~(difference <= (rtol if isinstance(rtol, float) else rtol[reference.dtype.name]))
         if problem is None and bad.any():
             problem = _described(name, reference, value, bad)
     return Parity(rows, bitwise, worst, problem)
