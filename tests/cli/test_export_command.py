@@ -115,7 +115,7 @@ def test_a_black_box_run_ships_as_the_same_chain(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "nowhere is not a run: it has no config.json"),
+        (["nowhere"], "there is no folder nowhere. Runs are folders that"),
         ([], "See: hardgrad export --help."),
         (["run", "--parms", "best"], "there is no option --parms. Did you mean --params?"),
         (["run", "--onnx-rtol", "0.1"], "--onnx-rtol is about the ONNX model: give --onnx too."),

@@ -176,7 +176,7 @@ def test_resuming_something_else_is_refused_and_harmless(tmp_path):
         fit(Trainer(ADAM), model=half, epochs=2, run=run, resume=True)
     with pytest.raises(UsageError, match=r"already holds a run, which stays untouched\. Resume it \(fit\("):
         fit(Trainer(ADAM), epochs=2, run=run)
-    with pytest.raises(UsageError, match="is not a run"):
+    with pytest.raises(UsageError, match="there is no folder"):
         fit(Trainer(ADAM), epochs=2, run=tmp_path / "none", resume=True)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import equinox as eqx
@@ -239,4 +240,9 @@ def test_an_objective_is_told_which_control_the_plan_lacks():
     trainer = Trainer(METHOD, plan=Plan(rate=0.5))
     with pytest.raises(UsageError, match=r"no control named 'ratee' is set by the plan\. Did you mean 'rate'\?"):
         fit(trainer, objective=reads("ratee"), data=data)
+    with pytest.raises(UsageError, match=r"Add it: Plan\(lambda_=\.\.\.\)"):
+        fit(trainer, objective=reads("lambda_"), data=data)
+    for name in ("lambda", "not-a-name"):  # what is proposed can be typed
+        with pytest.raises(UsageError, match=re.escape(f'Add it: Plan(**{{"{name}": ...}})')):
+            fit(trainer, objective=reads(name), data=data)
     fit(trainer, objective=reads("rate"), data=data)

@@ -7,6 +7,7 @@ looked up when the step runs: ``CentralDifference(eps=control("eps"))``.
 from __future__ import annotations
 
 import dataclasses
+import keyword
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,10 @@ class NamedControls(dict[str, Any]):
             UsageError: always.
         """
         hint = did_you_mean(name, self) if isinstance(name, str) else ""
-        raise UsageError(f"no control named '{name}' is set by the plan. {hint} Add it: Plan({name}=...).")
+        # `lambda` is a name like any other to a plan, but not to Python.
+        plain = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+        added = f"{name}=..." if plain else f'**{{"{name}": ...}}'
+        raise UsageError(f"no control named '{name}' is set by the plan. {hint} Add it: Plan({added}).")
 
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
         """For JAX: the values by name."""

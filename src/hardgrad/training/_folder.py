@@ -78,10 +78,12 @@ class RunFolder(Folder):
         """
         folder = cls(path)
         if not folder.config_path.is_file():
-            raise UsageError(
-                f"{folder.path} is not a run: it has no config.json. Runs are folders that 'hardgrad run' or "
-                "fit(..., run=...) made."
+            problem = (
+                f"{folder.path} is not a run: it has no config.json."
+                if folder.path.exists()
+                else f"there is no folder {folder.path}."
             )
+            raise UsageError(f"{problem} Runs are folders that 'hardgrad run' or fit(..., run=...) made.")
         return folder
 
     def started_by_recipe(self) -> bool:
