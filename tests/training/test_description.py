@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toys import fit, rows
+from toys import fit, rows, squares
 
 from hardgrad.core import UsageError, control
 from hardgrad.estimators import SPSA, AntitheticNES, Autodiff, Hybrid
@@ -131,3 +134,80 @@ def test_another_method_is_refused_and_the_difference_shown(tmp_path):
         fit(Trainer(by(optax.adam(0.2))), epochs=2, run=tmp_path / "run", resume=True)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["method"] == describe(by(optax.adam(0.1)))
     fit(Trainer(by(optax.adam(0.1))), epochs=2, run=tmp_path / "run", resume=True)
+
+
+def squares_and(weight):
+    def loss(model, batch, controls, key):
+        value, metrics = squares(model, batch, controls, key)
+        return value + weight * jnp.sum(model.weight**2), metrics
+
+    return loss
+
+
+class Weighted(eqx.Module):
+    weight: float
+    loss: Callable = squares
+
+    def __call__(self, model, batch, controls, key):
+        return squares_and(self.weight)(model, batch, controls, key)
+
+
+class Plain:
+    def __call__(self, model, batch, controls, key):
+        return squares(model, batch, controls, key)
+
+    def again(self, model, batch, controls, key):
+        return squares(model, batch, controls, key)
+
+
+def weighted(weight, model, batch, controls, key):
+    return squares_and(weight)(model, batch, controls, key)
+
+
+OBJECTIVES = {
+    "function": (lambda: squares, "squares"),
+    "closure": (lambda: squares_and(0.5), "squares_and(weight=0.5)"),
+    "partial": (lambda: functools.partial(weighted, 0.5), "weighted(0.5)"),
+    "module": (lambda: Weighted(0.5), "Weighted(weight=0.5, loss=squares)"),
+    "object": (Plain, "Plain"),
+    "method": (lambda: Plain().again, "Plain.again"),
+    "compiled": (lambda: jax.jit(squares_and(0.25)), "squares_and(weight=0.25)"),
+    "lambda": (lambda: lambda *given: squares(*given), "<lambda>"),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_is_known_by_its_name_and_numbers(tmp_path, name):
+    make, text = OBJECTIVES[name]
+    fit(epochs=1, run=tmp_path / "run", objective=make())
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["objective"] == text
+    assert fit(epochs=2, run=tmp_path / "run", objective=make(), resume=True).epochs == 2
+    with pytest.raises(UsageError, match=rf"begun with another objective(.|\n)*\n- {re.escape(text)}\n"):
+        fit(epochs=3, run=tmp_path / "run", objective=squares_and(0.125), resume=True)
+
+
+def test_a_number_of_an_objective_may_differ_by_rounding_and_no_more(tmp_path):
+    fit(epochs=1, run=tmp_path / "run", objective=squares_and(0.3))
+    assert fit(epochs=2, run=tmp_path / "run", objective=squares_and(0.3 * (1 + 1e-6)), resume=True).epochs == 2
+    with pytest.raises(UsageError, match=r"- squares_and\(weight=0\.3\)(.|\n)*\+ squares_and\(weight=0\.31\)"):
+        fit(epochs=3, run=tmp_path / "run", objective=squares_and(0.31), resume=True)
+    fit(epochs=1, run=tmp_path / "whole", objective=squares_and(10000))
+    with pytest.raises(UsageError, match="begun with another objective"):
+        fit(epochs=2, run=tmp_path / "whole", objective=squares_and(10001), resume=True)
+
+
+def test_a_run_that_does_not_say_with_which_objective_is_refused(tmp_path):
+    fit(epochs=1, run=tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    del config["objective"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"its config\.json names no objective"):
+        fit(epochs=2, run=tmp_path / "run", resume=True)
+
+
+def test_a_run_goes_on_in_the_precision_it_was_begun_in(tmp_path, x64):
+    with jax.enable_x64(False):
+        fit(epochs=1, run=tmp_path / "run")
+    with pytest.raises(UsageError, match="was begun with jax_enable_x64=False; resume it with that, not True"):
+        fit(epochs=2, run=tmp_path / "run", resume=True)

@@ -7,6 +7,7 @@ import difflib
 import functools
 import inspect
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,12 +23,14 @@ _DEEPEST = 12
 _SAMPLE = 1_000_000  # numbers of an array that are looked at
 _NEAR = 1e-3  # in standard deviations: simulated on another machine, data differ by rounding
 _WIDTH = 100
+_FLOAT = re.compile(r"(?<![\w.])\d+(?:\.\d+(?:e[-+]\d+)?|e[-+]\d+)(?![\w.])")  # as `repr` writes it; no whole number
 
 
 def describe(thing: Any) -> str:
-    """A method with all its numbers, those held by an optimiser's functions too, and no address.
+    """A method or an objective with all its numbers, those held by an optimiser's functions too, and no address.
 
-    An Optax transformation is shown as the function that made it: ``scale_by_adam(b1=0.9, ...)``.
+    An Optax transformation is shown as the function that made it: ``scale_by_adam(b1=0.9, ...)``. Of a function there
+    is its name and what it holds on to, and not its code.
     """
     return "\n".join(_laid_out(_node(thing, ()), 0))
 
@@ -126,19 +129,35 @@ def _laid_out(node: _Node, indent: int) -> Iterator[str]:
     yield f"{' ' * indent})"
 
 
-def check_same_method(path: Any, before: Any, now: str) -> None:
-    """Refuse another method than a run was begun with.
+def check_same_thing(path: Any, what: str, before: Any, now: str, *, rounded: bool = False) -> None:
+    """Refuse another method or objective than a run was begun with.
+
+    Args:
+        path: the run.
+        what: ``"method"`` or ``"objective"``.
+        before: its description then, as the run's config.json has it.
+        now: its description now.
+        rounded: whether its numbers may come from data, and so differ by rounding on another machine.
 
     Raises:
         UsageError: it differs; says where.
     """
-    if before == now:
+    if before == now or (rounded and isinstance(before, str) and _alike_but_for_rounding(before, now)):
         return
-    changes = [line for line in difflib.ndiff(str(before).splitlines(), now.splitlines()) if line[0] in "-+"]
+    way_out = "begin a new run from its parameters (hg.training.trained_model)"
+    if not isinstance(before, str):
+        raise UsageError(f"{path} can't be resumed: its config.json names no {what}. To go on, {way_out}.")
+    changes = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line[0] in "-+"]
     raise UsageError(
-        f"{path} was begun with another method. Resume it with the same one; to go on with this one, begin a new run "
-        "from its parameters (hg.training.trained_model). What it was is marked -, what it is now +:\n"
-        + "\n".join(changes)
+        f"{path} was begun with another {what}. Resume it with the same one; to go on with this one, {way_out}. "
+        "What it was is marked -, what it is now +:\n" + "\n".join(changes)
+    )
+
+
+def _alike_but_for_rounding(before: str, now: str) -> bool:
+    (words, numbers), (others, other_numbers) = ((_FLOAT.split(text), _FLOAT.findall(text)) for text in (before, now))
+    return words == others and all(
+        math.isclose(float(one), float(other), rel_tol=_NEAR) for one, other in zip(numbers, other_numbers, strict=True)
     )
 
 

@@ -28,7 +28,7 @@ from ..core import (
 )
 from ..schedules import Plan
 from ._data import Feed, InMemory, Stream, as_feed
-from ._description import check_same_data, check_same_method, describe, summarise
+from ._description import check_same_data, check_same_thing, describe, summarise
 from ._dispatch import Dispatcher
 from ._folder import RunFolder, environment
 from ._job import Job
@@ -166,7 +166,7 @@ class Trainer:
             raise UsageError("resume=True needs the folder of the run: fit(..., run='runs/name', resume=True).")
         config: dict[str, Any] = {}
         if run is not None:  # describing data brings some of them to the host
-            config = {**self._config(feed, held_out, epochs, seed), "settings": dict(settings or {})}
+            config = {**self._config(objective, feed, held_out, epochs, seed), "settings": dict(settings or {})}
         with (
             self._in_folder(session.run, run, config, resume=resume),
             jax.disable_jit() if self.execution == "eager" else contextlib.nullcontext(),
@@ -225,7 +225,7 @@ class Trainer:
                 write_text(folder.config_path, text)
             yield
 
-    def _config(self, feed: Feed, held_out: Feed | None, epochs: int, seed: int) -> dict[str, Any]:
+    def _config(self, objective: Any, feed: Feed, held_out: Feed | None, epochs: int, seed: int) -> dict[str, Any]:
         return {
             "schema": "hardgrad.config",
             "version": 1,
@@ -233,6 +233,7 @@ class Trainer:
             "seed": seed,
             "batch_size": getattr(feed, "batch_size", None),
             "method": describe(self.method),
+            "objective": describe(objective),
             "data": summarise(feed),
             "validation": summarise(held_out),
             "plan": {name: _text(schedule) for name, schedule in self.plan.schedules.items()},
@@ -240,6 +241,7 @@ class Trainer:
             "accumulate": self.accumulate,
             "execution": self.execution,
             "max_nonfinite": self.max_nonfinite,
+            "jax_enable_x64": jax.dtypes.canonicalize_dtype("float64") == "float64",
             "environment": environment(),
         }
 
@@ -255,11 +257,12 @@ def _check_same(folder: RunFolder, config: dict[str, Any]) -> None:
     """Refuse to resume with other settings than those whose change would go unnoticed."""
     read = folder.read_json(folder.config_path)
     before = read if isinstance(read, dict) else {}
-    for name in ("batch_size", "accumulate", "precision"):
+    for name in ("batch_size", "accumulate", "precision", "jax_enable_x64"):
         was = before.get(name)
         if was != config[name]:
             raise UsageError(f"{folder.path} was begun with {name}={was!r}; resume it with that, not {config[name]!r}.")
-    check_same_method(folder.path, before.get("method"), config["method"])
+    check_same_thing(folder.path, "method", before.get("method"), config["method"])
+    check_same_thing(folder.path, "objective", before.get("objective"), config["objective"], rounded=True)
     check_same_data(folder.path, before.get("data"), config["data"])
 
 
