@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import typing
@@ -98,13 +99,13 @@ def test_an_exact_spike_is_read_as_a_surrogate(capsys):
 
 
 def test_at_a_terminal_what_is_left_out_is_asked(capsys, terminal):
-    terminal("1", "lif", "nonsense", "99", "8", "42", "1e5", "100,000")
+    terminal("1", "lif", "nonsense", "99", "9", "42", "1e5", "100,000")
     assert main(["choose"]) == 0
     asked = capsys.readouterr()
     assert "'nonsense' is none of them." in asked.err
     assert "'99' is none of them." in asked.err
     assert "'1e5' is not a whole number of 1 or more." in asked.err
-    lines = [line.removeprefix("1 to 8: ") for line in asked.err.splitlines()]  # typing ends the prompt's line
+    lines = [re.sub("^1 to [0-9]: ", "", line) for line in asked.err.splitlines()]  # typing ends the prompt's line
     assert max(map(len, lines)) <= 80
     assert main([*GIVEN, "--parameters", "42", "--budget", "100000"]) == 0
     assert capsys.readouterr().out == asked.out
@@ -117,6 +118,30 @@ def test_what_is_given_is_not_asked_and_numbers_may_be_left_out(capsys, terminal
     assert "What is the model to do?" not in asked.err
     assert main(GIVEN) == 0
     assert capsys.readouterr().out == asked.out
+
+
+def test_enter_alone_is_no_answer_and_says_what_is(capsys, terminal):
+    terminal("", "none", "", "")
+    assert main(GIVEN[:-2]) == 0
+    said = capsys.readouterr().err
+    assert "type a number, or a name such as 'exact'." in said
+    assert "''" not in said
+
+
+def test_what_else_there_is_to_know_of_a_method_stands_in_sentences(capsys):
+    given = ["--application", "sound", "--architecture", "ode", "--derivative", "exact", "--parameters", "4200"]
+    assert main(["choose", *given, "--budget", "100"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"\w \[\w+\]\. Your budget is only \d+ steps of it\.( [A-Z\d]|$)", said)
+    assert not re.search(r"[.;] ?;|\.\.", said)
+
+
+def test_the_page_it_points_to_exists(capsys):
+    """By its title: an installed package has no docs."""
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "choosing.md"
+    title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    assert main(GIVEN) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"All of it: the page '{title}' of the documentation."
 
 
 def test_answers_that_end_too_soon(capsys, terminal):

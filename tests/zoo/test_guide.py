@@ -20,7 +20,7 @@ from hardgrad.zoo._guide import Basis, Verdict
 from hardgrad.zoo._guide_applications import APPLICATIONS
 from hardgrad.zoo._guide_architectures import ARCHITECTURES
 from hardgrad.zoo._guide_derivatives import DERIVATIVES
-from hardgrad.zoo._measured import measured
+from hardgrad.zoo._measured import measured, nearest_column
 
 ROOT = Path(__file__).parents[2]
 ROWS = (*DERIVATIVES, *APPLICATIONS, *ARCHITECTURES)
@@ -225,22 +225,37 @@ def test_what_the_study_says_is_what_is_advised():
     assert ask("surrogate", "classification", "lif")[0].recipe == "classification-rsnn"
     assert ask("online", "classification", "lif")[0].method.name == "EProp"
     assert ask("trained", "classification", "lif")[0].method.name == "convert"
-    assert ask("none", "forecasting", "recursive")[0].method.name == "CentralDifference"
+    assert ask("bits", "classification", "lif")[0].method.name == "quantise"
+    assert ask("none", "forecasting", "recursive")[0].method.name == "EvolutionMethod"
+    assert ask("none", "sound", "ode")[0].method.name == "EvolutionMethod"
     assert ask("exact", "poles", "rational")[0].recipe == "rational-pole"
     assert ask("explodes", "sound", "ode")[0].recipe == "song-coldstart"
     # Made for LIF cells, so not advised to others.
     assert "EProp" not in {one.method.name for one in ask("online", "language", "state-space") if one.method}
 
 
+def test_the_matrix_is_not_contradicted_where_values_of_the_loss_are_all_there_is():
+    places = itertools.product((*APPLICATIONS, OTHER), (*ARCHITECTURES, OTHER), (None, 5, 30, 3000), (None, 200, 2000))
+    for application, architecture, parameters, budget in places:
+        best = advise(Question(application, architecture, named(DERIVATIVES, "none"), parameters, budget))[0]
+        figures = measured(nearest_column(application, named(DERIVATIVES, "none")))
+        assert figures[Order.ZERO].label in ("CMAES", "SepCMAES", "SNES", "OpenES")  # what an EvolutionMethod runs
+        assert best.method.name == "EvolutionMethod"
+
+
 def test_size_and_budget_count():
-    assert ask("none", "forecasting", "recursive", parameters=18)[0].method.name == "CentralDifference"
-    many = ask("none", "forecasting", "recursive", parameters=500)[0]
-    assert many.method.name == "AntitheticNES"
+    by_differences = {one.order: one for one in ask("exact", "forecasting", "recursive", parameters=18)}
+    assert by_differences[Order.ZERO].method.name == "CentralDifference"
+    many = {one.order: one for one in ask("exact", "forecasting", "recursive", parameters=500)}[Order.ZERO]
+    assert many.method.name == "EvolutionMethod"
     assert many.notes[0] == "Differences would take 1,001 evaluations a step for 500 parameters."
     small = ask("none", "control", "lif", parameters=12, budget=33 * 400)[0]
     assert "CMAES" in small.method.code
     assert small.notes == ("Your budget is 400 steps of it.",)
     assert "SNES" in ask("none", "control", "lif", parameters=42)[0].method.code
+    for budget, population in ((33 * 100, 32), (33 * 100 - 1, 16), (17 * 100 - 1, 8), (20, 8)):
+        few = ask("none", parameters=30, budget=budget)[0].method
+        assert (f"population={population})" in few.code, few.samples) == (True, population)
     assert "SNES" in ask("none", "control", "lif", parameters=3000)[0].method.code
     large = {one.order: one for one in ask("wrong", "control", "lif", parameters=50_000)}
     assert any("noisy" in note for note in large[Order.ZERO].notes)

@@ -21,6 +21,9 @@ from ..zoo._guide_derivatives import DERIVATIVES
 from ..zoo._measured import about, conditions, measured, nearest_column
 from ._options import parse, unset
 
+GUIDE = "How do I train this thing?"
+"""The page of the documentation with all tables."""
+
 _WIDTH = 80
 
 _QUESTIONS: dict[str, tuple[str, tuple[Row, ...]]] = {
@@ -43,7 +46,7 @@ class Options:
     architecture: Literal["ask", "lif", "state-space", "phasor", "recursive", "rational", "ode", "other"] = "ask"
     """what it is made of"""
     derivative: Annotated[
-        Literal["ask", "exact", "surrogate", "explodes", "partial", "wrong", "online", "trained", "none"],
+        Literal["ask", "exact", "surrogate", "explodes", "partial", "wrong", "online", "bits", "trained", "none"],
         tyro.conf.arg(help=_DERIVATIVES),
     ] = "ask"
     parameters: Annotated[int | None, unset("INT")] = None
@@ -110,7 +113,10 @@ def _ask_row(words: str, rows: Sequence[Row]) -> Row:
             return rows[names.index(answer)]
         if answer.isdecimal() and 1 <= int(answer) <= len(rows):
             return rows[int(answer) - 1]
-        _tell(f"'{answer}' is none of them. {did_you_mean(answer, names)}")
+        if answer:
+            _tell(f"'{answer}' is none of them. {did_you_mean(answer, names)}")
+        else:
+            _tell(f"There is no usual answer: type a number, or a name such as '{names[0]}'.")
 
 
 def _ask_number(words: str) -> int | None:
@@ -166,15 +172,14 @@ def _lines(question: Question, advice: Sequence[Advice]) -> Iterator[str]:
         yield "\nThen, in this order:"
         for place, one in enumerate(others, 2):
             reason = one.reasons[0][1]
-            yield from _wrap(
-                f"  {place}  {_name(one)}: {'; '.join([reason.why, *one.notes])} [{reason.basis.value}]", 5
-            )
+            why = f"{reason.why} [{reason.basis.value}]"
+            yield from _wrap(f"  {place}  {_name(one)}: {' '.join([f'{why}.', *one.notes] if one.notes else [why])}", 5)
     yield from _measured(question, derivative, {one.order for one in advice if one.possible})
     refused = [family(one.order).title.lower() for one in advice if not one.possible]
     if refused:
         yield from _wrap(f"Not possible here: {', '.join(refused)}.", 0)
     yield f"\n[{'], ['.join(basis.value for basis in Basis)}]: what a verdict rests on."
-    yield "All of it: docs/explanation/choosing.md"
+    yield f"All of it: the page '{GUIDE}' of the documentation."
 
 
 def _measured(question: Question, derivative: Row, possible: Collection[Order]) -> Iterator[str]:

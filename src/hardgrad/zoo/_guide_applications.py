@@ -99,7 +99,7 @@ APPLICATIONS = (
         "several futures at once (hypercausal)",
         zero=Cell(
             _GOOD,
-            "the published way, to every printed digit; the only one where the model is a NumPy function",
+            "differences are the published way, to every printed digit; on a black box strategies are ahead of them",
             _RECIPE,
             "CentralDifference",
             ("hypercausal-depth", "hypercausal-graph"),
