@@ -144,30 +144,6 @@ def test_the_page_it_points_to_exists(capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"All of it: the page '{title}' of the documentation."
 
 
-def test_enter_alone_is_no_answer_and_says_what_is(capsys, terminal):
-    terminal("", "none", "", "")
-    assert main(GIVEN[:-2]) == 0
-    said = capsys.readouterr().err
-    assert "type a number, or a name such as 'exact'." in said
-    assert "''" not in said
-
-
-def test_what_else_there_is_to_know_of_a_method_stands_in_sentences(capsys):
-    given = ["--application", "sound", "--architecture", "ode", "--derivative", "exact", "--parameters", "4200"]
-    assert main(["choose", *given, "--budget", "100"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"\w \[\w+\]\. Your budget is only \d+ steps of it\.( [A-Z\d]|$)", said)
-    assert not re.search(r"[.;] ?;|\.\.", said)
-
-
-def test_the_page_it_points_to_exists(capsys):
-    """By its title: an installed package has no docs."""
-    page = Path(__file__).parents[2] / "docs" / "explanation" / "choosing.md"
-    title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-    assert main(GIVEN) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"All of it: the page '{title}' of the documentation."
-
-
 def test_answers_that_end_too_soon(capsys, terminal):
     terminal("1")
     assert main(["choose"]) == 2

@@ -46,7 +46,7 @@ class Options:
     architecture: Literal["ask", "lif", "state-space", "phasor", "recursive", "rational", "ode", "other"] = "ask"
     """what it is made of"""
     derivative: Annotated[
-        Literal["ask", "exact", "surrogate", "explodes", "partial", "wrong", "online", "trained", "none"],
+        Literal["ask", "exact", "surrogate", "explodes", "partial", "wrong", "online", "bits", "trained", "none"],
         tyro.conf.arg(help=_DERIVATIVES),
     ] = "ask"
     parameters: Annotated[int | None, unset("INT")] = None
