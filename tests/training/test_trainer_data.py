@@ -59,6 +59,42 @@ def test_a_stream_of_validation_data(execution):
         assert a.metrics["val_loss"] == pytest.approx(b.metrics["val_loss"], rel=1e-6)
 
 
+def constant(model, batch, controls, key):
+    """Parameters that do not count: what is reported is of the rows alone."""
+    return jnp.mean(batch) + 0.0 * jnp.sum(model.weight), {"peak": jnp.max(batch), "size": jnp.int32(batch.size)}
+
+
+@pytest.mark.parametrize("per_dispatch", [None, 1])
+def test_every_row_counts_alike_where_the_last_batch_is_shorter(per_dispatch):
+    x = np.random.default_rng(0).uniform(size=30).astype(np.float32)
+    trainer = Trainer(METHOD, steps_per_dispatch=per_dispatch, reduce={"peak": "max"})
+    cut = [x[i : i + 8] for i in range(0, 30, 8)]
+    for data in (InMemory(x, batch_size=8), Stream(cut)):
+        for record in fit(trainer, objective=constant, data=data, validation=Stream(cut), epochs=3).history:
+            assert record.metrics["loss"] == pytest.approx(x.mean(), rel=1e-6)
+            assert record.metrics["val_loss"] == pytest.approx(x.mean(), rel=1e-6)
+            assert record.metrics["peak"] == x.max()
+            assert record.metrics["size"] == pytest.approx((3 * 8 * 8 + 6 * 6) / 30)
+
+
+def test_diagnostics_count_every_step_alike():
+    objective = lambda model, batch, controls, key: (jnp.sum(model.weight) * batch.size + model.bias * 0.0, {})
+    data = InMemory(np.ones(10, np.float32), batch_size=8, shuffle=False)
+    (record,) = fit(objective=objective, data=data, epochs=1).history
+    assert record.metrics["gradient_norm"] == pytest.approx(np.sqrt(3) * (8 + 2) / 2)
+
+
+def test_a_step_left_out_leaves_out_its_rows():
+    x = np.arange(1.0, 11.0, dtype=np.float32)
+
+    def objective(model, batch, controls, key):
+        return jnp.where(batch[0] == 1.0, jnp.nan, jnp.mean(batch)) + 0.0 * jnp.sum(model.weight), {}
+
+    for size, left in ((4, x[4:]), (8, x[8:])):
+        (record,) = fit(objective=objective, data=InMemory(x, batch_size=size, shuffle=False), epochs=1).history
+        assert record.metrics["loss"] == pytest.approx(left.mean(), rel=1e-6)
+
+
 def test_reducers():
     x = np.arange(1.0, 6.0, dtype=np.float32)
 

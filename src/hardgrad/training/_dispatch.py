@@ -12,11 +12,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core import Params, Progress, UsageError, float_dtype, running_state
 from ._data import Block, Feed, InMemory, Stream
@@ -194,7 +195,7 @@ class Dispatcher:
         accumulate = self.trainer.accumulate
         if accumulate == 1:
             return 1
-        rows = _batch_rows(block, self.feed)
+        rows = batch_rows(block, self.feed)
         if rows is None:
             raise UsageError("accumulate cuts a batch by its rows: all its arrays need the same leading length.")
         self.most_rows = max(self.most_rows, rows)
@@ -203,7 +204,7 @@ class Dispatcher:
         return math.gcd(accumulate, rows)
 
     def validate_stream(self, launched: Launched) -> dict[str, float]:
-        """After an epoch's last block: the mean over the batches of a validation stream, if there is one."""
+        """After an epoch's last block: the mean over the rows of a validation stream, if there is one."""
         if not isinstance(self.held_out, Stream):
             return {}
         piece = launched.piece
@@ -218,16 +219,21 @@ class Dispatcher:
     def _validate_stream(
         self, stream: Stream, program: Program, state: Flat, now: tuple[Any, ...], *, epoch: int
     ) -> dict[str, float]:
-        totals, count = dict[str, float](), 0
+        found, rows = dict[str, list[float]](), list[int | None]()
         execute = evaluate_batch if self.eager else evaluate_compiled
         for block in stream.blocks(epoch, self.seed, None):
             for i in range(block.steps):
                 batch = jax.tree.map(lambda x, i=i: x[i], block.batches)
                 packed: Packed = execute(program, self.values, state, batch, now, self.number)
                 for name, value in packed.unpack()["validation"].items():
-                    totals[name] = totals.get(name, 0.0) + float(value)
-                count += 1
-        return {f"val_{name}": total / count for name, total in totals.items()}
+                    found.setdefault(name, []).append(float(value))
+                rows.append(batch_rows(block, stream))
+        differing = rows_that_differ(rows)
+        weights = [1] * len(rows) if differing is None else differing.tolist()
+        return {
+            f"val_{name}": sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
+            for name, values in found.items()
+        }
 
     def validate(self, params: Params, controls: dict[str, Any]) -> dict[str, float]:
         """Loss and metrics on the validation data under their ``val_`` names, outside of a run."""
@@ -285,7 +291,13 @@ def _cut(block: Block, start: int, stop: int) -> Block:
     return Block(stop - start, rows, jax.tree.map(lambda x: x[start:stop], block.batches))
 
 
-def _batch_rows(block: Block, feed: Feed) -> int | None:
+def rows_that_differ(rows: Sequence[int | None]) -> NDArray[Any] | None:
+    """Rows of each step's batch; None where all have as many, or one has no common leading axis."""
+    counts = [count for count in rows if count is not None]
+    return np.array(counts) if len(counts) == len(rows) and len(set(counts)) > 1 else None
+
+
+def batch_rows(block: Block, feed: Feed) -> int | None:
     """Rows in each batch of a block; None where a batch has no common leading axis."""
     if block.rows is not None:
         return int(block.rows.shape[1])

@@ -31,10 +31,18 @@ def check_reducers(reducers: Mapping[str, Reducer]) -> None:
             raise UsageError(f"the reducer of '{name}' is {reducer!r}. {did_you_mean(str(reducer), _REDUCERS)}")
 
 
-def reduce_steps(values: NDArray[Any], reducer: Reducer) -> float:
-    """One number for an epoch. The mean of one step is that step's value, to the bit."""
+def reduce_steps(values: NDArray[Any], reducer: Reducer, rows: NDArray[Any] | None = None) -> float:
+    """One number for an epoch. The mean of one step is that step's value, to the bit.
+
+    Args:
+        values: of each step.
+        reducer: how.
+        rows: of each step's batch, where they differ: a mean counts each step by them. None counts all alike.
+    """
     if len(values) == 1 and not callable(reducer):
         return float(values[0])
+    if reducer == "mean" and rows is not None:
+        return float(np.sum(values * (rows / rows.sum()), dtype=np.float64))
     function = _REDUCERS[reducer] if isinstance(reducer, str) else reducer
     return float(function(values))
 
@@ -48,8 +56,8 @@ class EpochRecord:
         steps: optimiser steps done since the run began, this epoch's included.
         controls: the controls of its last step.
         metrics: ``loss``, the objective's metrics and the method's diagnostics, reduced over its finite
-            steps (over all in an epoch that diverged); ``skipped``, the number of steps left out because something
-            was not finite; and ``val_`` followed by each of loss and metrics on the validation data.
+            steps (over all in an epoch that diverged), see `Trainer`; ``skipped``, the number of steps left out because
+            something was not finite; and ``val_`` followed by each of loss and metrics on the validation data.
             Diagnostics are absent where every step was frozen.
         frozen: whether every step was frozen.
         arrays: what the trainer's recorder kept, a leading axis of steps each.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..core import Params, UsageError, black_box_failure, count_parameters, running_state
 from ._data import Stream
-from ._dispatch import Dispatcher, Launched
+from ._dispatch import Dispatcher, Launched, batch_rows, rows_that_differ
 from ._job import Job, Settings
 from ._program import Flat, Named
 from ._record import EpochRecord, reduce_steps
@@ -170,17 +170,19 @@ class Session:
         """Work through one epoch; its record, and whether it diverged."""
         run, first = self.run, self.run.step
         found: list[Named] = []
+        rows: list[int | None] = []
         while True:
             launched = next(blocks)
             if not found:
                 self.callbacks.call("on_epoch_begin", run, launched.piece.controls[0])
             found.append(self._collect(launched))
+            rows += [batch_rows(launched.piece.block, self.feed)] * launched.piece.block.steps
             self.callbacks.call("on_block_end", run, run.step - first, self.feed.steps_per_epoch)
             controls = launched.piece.controls[-1]
             if found[-1]["flag"]["streak"].max() >= self.trainer.max_nonfinite:
-                return self._record(found, controls, self._not_validated(found)), True
+                return self._record(found, rows, controls, self._not_validated(found)), True
             if launched.piece.closes:
-                return self._record(found, controls, self.dispatcher.validate_stream(launched)), False
+                return self._record(found, rows, controls, self.dispatcher.validate_stream(launched)), False
 
     def _collect(self, launched: Launched) -> Named:
         """Wait for a block and take it into the run."""
@@ -200,15 +202,18 @@ class Session:
             return {}
         return {f"val_{name}": math.nan for name in found[0]["scalar"]}
 
-    def _record(self, found: list[Named], controls: dict[str, Any], streamed: dict[str, float]) -> EpochRecord:
-        """One record from the outputs of an epoch's blocks."""
+    def _record(
+        self, found: list[Named], rows: list[int | None], controls: dict[str, Any], streamed: dict[str, float]
+    ) -> EpochRecord:
+        """One record from the outputs of an epoch's blocks, and the rows of each step."""
         all_steps = found[0] if len(found) == 1 else _joined(found)
         flags = all_steps["flag"]
         steps, frozen = len(flags["frozen"]), int(np.count_nonzero(flags["frozen"]))
         counted = flags["finite"] != 0
         if not counted.any() or flags["streak"].max() >= self.trainer.max_nonfinite:
             counted[:] = True  # an epoch that diverged is shown as it is
-        metrics = self._reduced({name: values[counted] for name, values in all_steps["scalar"].items()})
+        weights = rows_that_differ([count for count, counts in zip(rows, counted, strict=True) if counts])
+        metrics = self._reduced({name: values[counted] for name, values in all_steps["scalar"].items()}, weights)
         if frozen < steps:
             updated = counted & (flags["frozen"] == 0)
             updated = updated if updated.any() else flags["frozen"] == 0
@@ -219,9 +224,9 @@ class Session:
         arrays = all_steps.get("array", {})
         return EpochRecord(run.epoch, run.step, controls, metrics | streamed, frozen == steps, arrays)
 
-    def _reduced(self, values: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    def _reduced(self, values: Mapping[str, NDArray[Any]], rows: NDArray[Any] | None = None) -> dict[str, float]:
         reducers = self.trainer.reduce
-        return {name: reduce_steps(steps, reducers.get(name, "mean")) for name, steps in values.items()}
+        return {name: reduce_steps(steps, reducers.get(name, "mean"), rows) for name, steps in values.items()}
 
 
 def _joined(found: list[Named]) -> Named:

@@ -60,7 +60,9 @@ class Trainer:
             a shorter last batch is cut into as many as divide it.
         steps_per_dispatch: most steps sent to the device at once; None sends an epoch.
         max_nonfinite: stop after so many non-finite steps in a row.
-        reduce: how an epoch's steps become one number, by metric: ``{"reward": "max"}``. The mean else.
+        reduce: how an epoch's steps become one number, by metric: ``{"reward": "max"}``. The mean else. Where batches
+            differ in rows, as a shorter last one does, the mean of loss and metrics counts each step by its rows, that
+            of the method's diagnostics all steps alike.
         record: ``record(params, outcome) -> {name: array}`` to keep for every step, in records
             and telemetry.
         execution: ``"compiled"``, or ``"eager"``: every operation on its own, for debugging, and for
