@@ -12,7 +12,7 @@ from hardgrad.core import UsageError
 from hardgrad.oscillators import Sung, read_wav, simulate_songs, write_songs
 from hardgrad.zoo import song_coldstart, song_onestep, song_syrinx
 from hardgrad.zoo._song_birds import recorded, windows
-from hardgrad.zoo._song_report import Judged, _onset_lines, ceiling
+from hardgrad.zoo._song_report import Judged, _autonomy, _onset_lines, ceiling
 from hardgrad.zoo._song_training import training_data
 
 SMALL = {**song_coldstart.RECIPE.smoke, "birds": "source"}
@@ -50,6 +50,13 @@ def test_the_onestep_model_is_the_coldstart_model_without_its_filter():
     assert theirs.tract is None
     np.testing.assert_array_equal(ours.encoder.first.weight, theirs.encoder.first.weight)
     assert ours.field == theirs.field
+
+
+def test_the_headline_says_what_the_best_possible_would_score():
+    found = {"autonomy": -0.374, "ceiling": {"autonomy": 0.888}}
+    assert _autonomy("source", found) == "-0.37 (source; its own equation scores 0.89)"
+    assert _autonomy("tract", found) == "-0.37 (tract; the song without noise scores 0.89)"
+    assert _autonomy("recordings", {"autonomy": 0.7}) == "0.70 (recordings)"
 
 
 def test_held_out_songs_are_other_renditions_and_the_ceiling_is_high():

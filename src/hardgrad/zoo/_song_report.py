@@ -33,6 +33,7 @@ _TRUE = ((0, 0), (0, 1), (1, 0), (2, 1))  # the terms of the source bird's equat
 _LOUD = 0.5  # mean envelope before an onset, over the syllable's own, from which on there was no silence
 CEILINGS = {"source": "true drives", "tract": "no noise"}
 """What a simulated bird's own controls, or its sound before the microphone's noise, would score."""
+_THEIR_NAMES = {"source": "its own equation", "tract": "the song without noise"}  # in a sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +91,12 @@ def conclude(
             found[name]["ceiling"] = best.as_json()
             lines.append(_row(f" {CEILINGS[name]}", best))
     lines += ["", *_onset_lines(found), *_bounded_lines(result)]
-    return Conclusion({"birds": found}, tuple(lines), f"autonomy {'; '.join(map(_autonomy, found, found.values()))}")
+    return Conclusion({"birds": found}, tuple(lines), f"autonomy {', '.join(map(_autonomy, found, found.values()))}")
 
 
 def _autonomy(name: str, found: Mapping[str, Any]) -> str:
-    best = f" of {found['ceiling']['autonomy']:.2f} with {CEILINGS[name]}" if "ceiling" in found else ""
-    return f"{found['autonomy']:.2f}{best} ({name})"
+    best = f"; {_THEIR_NAMES[name]} scores {found['ceiling']['autonomy']:.2f}" if "ceiling" in found else ""
+    return f"{found['autonomy']:.2f} ({name}{best})"
 
 
 def ceiling(bird: Bird, windows: Sequence[ColdStart]) -> list[NDArray[np.float64]]:

@@ -213,13 +213,18 @@ def conclude(config: Config, result: FitResult) -> Conclusion:
         "alarm_scores": scores.tolist(),
         "alarms": alarms.tolist(),
     }
-    return Conclusion(content, tuple(lines), lines[-1])
+    notes = ("The target is 0 throughout, and MAPE divides by it: its figure says nothing.",)
+    return Conclusion(content, tuple(lines), lines[-1], notes)
 
 
 def _verdict(auc: float, recall: float, horizon: int) -> str:
     """Whether the alarm is of use, in a sentence."""
-    useful = auc > 0.5 and recall > 0.0
-    judged = "warns early" if useful else "does not warn early: no better than chance"
+    if auc > 0.5 and recall > 0.0:
+        judged = "warns early"
+    elif auc > 0.5:
+        judged = "does not warn early: it misses every jump"
+    else:
+        judged = f"does not warn early: {'worse' if auc < 0.5 else 'no better'} than chance"
     return f"The alarm {judged} (ROC-AUC {auc:.2f} at {horizon} steps ahead, recall {recall:.2f})."
 
 
