@@ -11,7 +11,7 @@ import pytest
 
 import hardgrad as hg
 from hardgrad.rational import calibrate
-from hardgrad.zoo import launch
+from hardgrad.zoo import find, launch
 from hardgrad.zoo import rational_pole as recipe
 
 
@@ -30,6 +30,13 @@ def test_members_and_parts_have_samples_of_their_own() -> None:
     second = recipe.samples(recipe.Config(samples=300, members=2), recipe.TEST)[0][:, 1:]
     np.testing.assert_array_equal(alone, second)
     assert not np.array_equal(alone, recipe.samples(recipe.Config(samples=300, members=1, seed=1), recipe.CALIBRATE)[0])
+
+
+@pytest.mark.parametrize("name", ["rational-pole", "rational-arm", "rational-dose", "rational-filter", "digits-lif"])
+def test_no_two_seeds_share_a_member(name: str) -> None:
+    config = find(name).load().config
+    seeds = [one for seed in range(4) for one in config(seed=seed, members=3).seeds]
+    assert sorted(seeds) == list(range(12))
 
 
 def test_a_perfect_answer_has_perfect_figures() -> None:

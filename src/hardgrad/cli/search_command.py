@@ -25,7 +25,7 @@ Run a recipe with many seeds and settings. All train a part of their way; the
 best go on to the end, and the winner is scored once more from its parameters.
 
 examples:
-  hardgrad search hypercausal-sunspots --seeds 0-7 --cull-fraction 0.4 --keep 2
+  hardgrad search control-lif-es --seeds 0-7 --cull-fraction 0.4 --keep 2
   hardgrad search rational-pole --grid learning-rate=1e-3,3e-3 --grid width=32
   hardgrad search rational-pole --smoke
   hardgrad resume runs/search-rational-pole-001

@@ -114,10 +114,16 @@ def verdict_lines(table: Table) -> list[str]:
 
 
 def headline(table: Table) -> str:
-    """Poles refused, beside the best of the other learned arms."""
-    poles = {name: float(np.mean(column(table, name, "refused", 0))) for name in LEARNED}
-    other = max(LEARNED[2:], key=poles.__getitem__)
-    return f"{poles['projective']:.1%} of the singular postures refused; {ARMS[other]} {poles[other]:.1%}"
+    """Poles refused, and what a step is off by near them and away from them, beside the classical solver."""
+    refused = float(np.mean(column(table, "projective", "refused", 0)))
+    near, away = (
+        "{:.3f} (damped {:.3f})".format(*(float(np.mean(column(table, arm, "exact_error", i))) for arm in _RIVALS))
+        for i in (-2, -1)
+    )
+    return f"{refused:.1%} of the singular postures refused; error {near} near them, {away} elsewhere"
+
+
+_RIVALS = ("projective", "damped")
 
 
 def _nan_last(values: list[float]) -> float:

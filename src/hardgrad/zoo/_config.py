@@ -136,6 +136,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
+def member_seeds(seed: int, members: int) -> list[int]:
+    """The seeds of a run's members: no two runs share one, so that a search compares what is different."""
+    return list(range(seed * members, (seed + 1) * members))
+
+
 def check_range(config: Any, **at_least: float | int) -> None:
     """Raise `UsageError` naming the first field of `config` that is not finite or below its least value."""
     _check_finite(config, "")

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from ..core import UsageError
-from ._config import check_range
+from ._config import check_range, member_seeds
 from ._digits_data import CLASSES, Digits
 
 
@@ -60,7 +60,7 @@ class Config:
     sigma: float = 0.02
     """hybrid: their spread, in the units of weights"""
     seed: int = 0
-    """of the first member; the others follow it"""
+    """members take seeds SEED·MEMBERS and on: no two seeds share one"""
 
     def __post_init__(self) -> None:
         check_range(self, train=CLASSES, validation=1, test=1, steps=1, draws=1, hidden=1, epochs=0, batch_size=1)
@@ -87,7 +87,7 @@ class Config:
     @property
     def seeds(self) -> list[int]:
         """One a member of an arm."""
-        return list(range(self.seed, self.seed + self.members))
+        return member_seeds(self.seed, self.members)
 
     @property
     def digits(self) -> Digits:

@@ -37,7 +37,7 @@ from ..training import (
     over_members,
 )
 from ..training.callbacks import Best, Evaluate
-from ._config import check_range
+from ._config import check_range, member_seeds
 from ._recipe import Conclusion, Experiment, Recipe
 from ._spiking_report import run_figures
 from ._spiking_traces import KeepTraces, Trace, traces_of
@@ -74,7 +74,7 @@ class Config:
     members: int = 5
     """networks, each with data and start of its own"""
     seed: int = 0
-    """of the first member; the others follow it"""
+    """members take seeds SEED·MEMBERS and on: no two seeds share one"""
 
     def __post_init__(self) -> None:
         check_range(
@@ -93,7 +93,7 @@ class Config:
     @property
     def member_seeds(self) -> list[int]:
         """One a member."""
-        return list(range(self.seed, self.seed + self.members))
+        return member_seeds(self.seed, self.members)
 
 
 def trains(config: Config, part: int) -> tuple[NDArray[Any], NDArray[Any]]:

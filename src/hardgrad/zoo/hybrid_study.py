@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..core import UsageError, did_you_mean
 from ..training import FitResult, InMemory, Trainer, over_members
 from ..training.callbacks import Best, Evaluate
-from ._config import check_range
+from ._config import check_range, member_seeds
 from ._race import Race, RaceObjective
 from ._recipe import Conclusion, Experiment, Recipe
 from ._study_arms import BUDGET, Entry, Row, chosen_rows, entries, grid_rows
@@ -63,7 +63,7 @@ class Config:
     tune: bool = False
     """instead of the study, try the grid of settings, from seed 100 on"""
     seed: int = 0
-    """of the first member; the others follow it"""
+    """members take seeds SEED·MEMBERS and on: no two seeds share one"""
 
     def __post_init__(self) -> None:
         check_range(self, members=1, epochs=0, rounds=1, minibatches=1, batch_size=1, held_out=1, seed=0)
@@ -79,8 +79,8 @@ class Config:
     @property
     def member_seeds(self) -> list[int]:
         """One a member."""
-        first = self.seed + (TUNING_SEED if self.tune else 0)
-        return list(range(first, first + self.members))
+        first = TUNING_SEED if self.tune else 0
+        return [first + seed for seed in member_seeds(self.seed, self.members)]
 
     @property
     def levels(self) -> tuple[float, ...]:

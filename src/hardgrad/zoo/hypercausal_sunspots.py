@@ -31,7 +31,7 @@ from ..schedules import Cosine, Plan
 from ..training import EnsembleObjective, FitResult, GradientMethod, RunFolder, Trainer, controlled, make_ensemble
 from ..training.callbacks import Best
 from ._choices import EstimatorName, make_estimator
-from ._config import check_range
+from ._config import check_range, member_seeds
 from ._figures import BLUE, INK, SKY, VERMILLION, new_figure
 from ._recipe import Conclusion, Experiment, Recipe
 
@@ -65,7 +65,7 @@ class Config:
     eps: float = 1e-3
     """step or spread of estimators of order 0"""
     seed: int = 0
-    """of the first member; the others follow it"""
+    """members take seeds SEED·MEMBERS and on: no two seeds share one"""
 
     def __post_init__(self) -> None:
         check_range(self, epochs=0, lags=1, nodes=1, branches=2, members=1, seed=0)
@@ -133,7 +133,7 @@ def build(config: Config) -> Chain:
 
         return Chain([node(k) for k in jax.random.split(key, config.nodes)], branches=config.branches)
 
-    chains: Chain = make_ensemble(member, list(range(config.seed, config.seed + config.members)))
+    chains: Chain = make_ensemble(member, member_seeds(config.seed, config.members))
     return chains
 
 

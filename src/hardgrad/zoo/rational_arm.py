@@ -64,7 +64,7 @@ from ..training.callbacks import Best
 from ._arm import AngleObjective, ArmModel, Head, Labels, StepObjective, Steps, damped_step, labels, simulate, times
 from ._arm_report import BUCKETS, LEARNED, headline, profile_figure, table_lines, verdict_lines
 from ._arms import ArmsObjective
-from ._config import check_range
+from ._config import check_range, member_seeds
 from ._recipe import Conclusion, Experiment, Recipe
 
 TRAIN, CALIBRATE, TEST = range(3)
@@ -99,7 +99,7 @@ class Config:
     false_rejection: float = 0.01
     """share of regular postures that calibration may refuse"""
     seed: int = 0
-    """of the first member; the others follow it"""
+    """members take seeds SEED·MEMBERS and on: no two seeds share one"""
 
     def __post_init__(self) -> None:
         check_range(self, samples=64, test=500, epochs=0, batch_size=1, members=1, width=1, seed=0, learning_rate=0.0)
@@ -116,7 +116,7 @@ class Config:
     @property
     def seeds(self) -> list[int]:
         """One a member."""
-        return list(range(self.seed, self.seed + self.members))
+        return member_seeds(self.seed, self.members)
 
 
 def samples(config: Config, part: int) -> list[Steps]:

@@ -70,7 +70,7 @@ from ..training import (
 from ..training.callbacks import Best
 from ._arms import ArmsObjective
 from ._baselines import EpsilonRational, Perceptron, TwoStage
-from ._config import check_range
+from ._config import check_range, member_seeds
 from ._dose import (
     ABOVE,
     ARMS,
@@ -122,7 +122,7 @@ class Config:
     cost_in_range: float = 1.0
     """of a number for a censored curve, where refusing one in range costs 1"""
     seed: int = 0
-    """of the first member; the others follow it"""
+    """members take seeds SEED·MEMBERS and on: no two seeds share one"""
 
     def __post_init__(self) -> None:
         check_range(self, samples=64, held_out=100, test=1, epochs=0, batch_size=1, members=1, width=1, seed=0)
@@ -137,7 +137,7 @@ class Config:
     @property
     def seeds(self) -> list[int]:
         """One a member."""
-        return list(range(self.seed, self.seed + self.members))
+        return member_seeds(self.seed, self.members)
 
     @property
     def simulator(self) -> dict[str, Any]:

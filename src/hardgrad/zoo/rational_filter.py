@@ -57,7 +57,7 @@ from ..training import (
 )
 from ..training.callbacks import Best
 from ._arms import ArmsObjective
-from ._config import check_range
+from ._config import check_range, member_seeds
 from ._filter import (
     BAND,
     HIGHEST_Q,
@@ -108,7 +108,7 @@ class Config:
     coefficient_width: int = 64
     """of the two hidden layers that give coefficients"""
     seed: int = 0
-    """of the first member; the others follow it"""
+    """members take seeds SEED·MEMBERS and on: no two seeds share one"""
 
     def __post_init__(self) -> None:
         check_range(self, filters=1, points=1, test=8, epochs=0, batch_size=1, members=1, seed=0)
@@ -117,7 +117,7 @@ class Config:
     @property
     def seeds(self) -> list[int]:
         """One a member."""
-        return list(range(self.seed, self.seed + self.members))
+        return member_seeds(self.seed, self.members)
 
 
 def samples(config: Config, part: int) -> tuple[Filters, NDArray[Any]]:

@@ -61,7 +61,7 @@ from ..training import (
 from ..training.callbacks import Best
 from ._arms import ArmsObjective
 from ._baselines import EpsilonRational, Perceptron, RegressionObjective, TwoStage, TwoStageObjective
-from ._config import check_range
+from ._config import check_range, member_seeds
 from ._figures import BLUE, SOFT, new_figure
 from ._recipe import Conclusion, Experiment, Recipe
 from ._verdicts import compare, spread
@@ -102,7 +102,7 @@ class Config:
     float64: bool = False
     """train in double precision"""
     seed: int = 0
-    """of the first member; the others follow it"""
+    """members take seeds SEED·MEMBERS and on: no two seeds share one"""
 
     def __post_init__(self) -> None:
         check_range(self, samples=64, epochs=0, batch_size=1, members=1, width=1, seed=0)
@@ -115,7 +115,7 @@ class Config:
     @property
     def seeds(self) -> list[int]:
         """One a member."""
-        return list(range(self.seed, self.seed + self.members))
+        return member_seeds(self.seed, self.members)
 
     @property
     def dtype(self) -> Any:
