@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import equinox as eqx
 import jax
@@ -280,17 +281,16 @@ def test_the_result_is_json_and_its_page_fits_the_screen():
         return jnp.mean(jax.vmap(lambda one: quadratic(model, one, {}, key)[0])(batch)), {"silent_units": 0.5}
 
     estimator = hg.SPSA(0.1, directions=2)
-    found = audit(
-        jnp.asarray(model, jnp.float32), objective, data, batch_size=16, estimator=estimator, directions=64, rows=8
-    )
+    given = {"batch_size": 16, "estimator": estimator, "directions": 64, "rows": 8, "controls": {"learning_rate": 0.02}}
+    found = audit(jnp.asarray(model, jnp.float32), objective, data, **given)
     content = json.loads(dumps(found.as_json()))
     assert (content["schema"], content["parameters"], content["estimator"]) == ("hardgrad.audit", 5, "SPSA")
     assert content["agreements"][0]["cosine"]["value"] == found.agreements[0].cosine.value
     assert max(map(len, found.lines())) <= 80
     assert verdict(found, "activity").level == "note"
-    again = audit(
-        jnp.asarray(model, jnp.float32), objective, data, batch_size=16, estimator=estimator, directions=64, rows=8
-    )
+    (step,) = re.findall(r"about its rate:\s+here by 0.02, a radius of ([\d.]+)", "\n".join(found.lines()))
+    assert float(step) == pytest.approx(0.02 * math.sqrt(5) / np.linalg.norm(model), rel=0.25)  # every number by 0.02
+    again = audit(jnp.asarray(model, jnp.float32), objective, data, **given)
     assert {**again.as_json(), "seconds": 0} == {**found.as_json(), "seconds": 0}
 
 

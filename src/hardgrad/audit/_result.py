@@ -130,6 +130,7 @@ def _agreement_lines(found: Audit) -> Iterator[str]:
             figures = f"{one.linear.value:>8.0%}{one.slope!s:>22}" if one.judged else f"  {_why(one)}"
             yield f"{one.radius:>7g}{one.sigma:>9.1e}{figures}"
         yield "linear: of the slopes' mean square, what any one gradient could explain"
+        yield from _wrap(_step(found), 2)
         yield ""
         return
     yield f"{'radius':>7}{'sigma':>9}{'linear':>8}{'cosine':>20}{'norm ratio':>18}{'bias':>18}"
@@ -144,9 +145,19 @@ def _agreement_lines(found: Audit) -> Iterator[str]:
         yield f"{start}{linear:>8}{_compact(one.cosine):>20}{ratio:>18}{off:>18}"
     yield "linear: of the slopes' mean square, what any one gradient could explain;"
     yield "norm ratio, bias: relative to the averaged loss's slope; [95 % intervals]"
+    yield from _wrap(_step(found), 2)
     if any(not _clear(one.linear) for one in found.agreements if one.judged):
         yield "?: too few directions to say"
     yield ""
+
+
+def _step(found: Audit) -> str:
+    """What connects radii with the steps of an optimiser: Adam moves each parameter by about its rate."""
+    rate, one = found.controls.get("learning_rate"), found.agreements[0]
+    text = "sigma: change of each parameter; a step of Adam changes each by about its rate"
+    if isinstance(rate, float) and one.sigma > 0:
+        text += f": here by {rate:.2g}, a radius of {rate * one.radius / one.sigma:.2g}"
+    return text
 
 
 def _clear(one: Interval) -> bool:
