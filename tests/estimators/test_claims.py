@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hardgrad.core import control
 from hardgrad.estimators import SPSA, AntitheticNES, Autodiff, CentralDifference, ForwardDifference
 
 KEY = jax.random.key(0)
@@ -210,3 +211,17 @@ def test_the_signal_to_noise_ratio_is_that_of_many_draws(kind, count, more, x64)
     run = lambda k: kind(**{count: many}).estimate(lambda p: (slope @ p, {}), 0 * slope, (), controls={}, key=k)[0]
     ratios = jax.jit(jax.vmap(lambda k: run(k).diagnostics["signal_to_noise"]))(jax.random.split(KEY, 500))
     assert np.median(ratios) == pytest.approx(np.sqrt(many / (4 + more)), rel=0.25)
+
+
+@pytest.mark.parametrize("kind", [CentralDifference, ForwardDifference])
+def test_a_step_that_rounding_drowns_is_warned_about(kind):
+    with pytest.warns(
+        UserWarning, match=r"eps=1e-07 is lost in the rounding of float32.* Take 1e-06 at the very least"
+    ):
+        kind(1e-7).init(jnp.zeros(3))
+    kind(1e-5).init(jnp.zeros(3))
+
+
+def test_the_same_step_serves_in_double_precision(x64):
+    CentralDifference(1e-7).init(jnp.zeros(3))
+    CentralDifference(control("eps")).init(jnp.zeros(3))

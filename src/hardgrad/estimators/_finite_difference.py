@@ -5,11 +5,13 @@ Forward:  g_j = (L(θ + ε e_j) - L(θ)) / ε,              error O(ε)
 
 All probes are evaluated together, so that one compiled program serves any number of parameters.
 Rounding adds about (machine epsilon · L) / ε: in float32 keep ε at 1e-3 or above. The step must also
-move the parameter: one of size 1 in bfloat16 does not change for ε below 4e-3, and its gradient is then 0.
+move the parameter: one of size 1 in bfloat16 does not change for ε below 4e-3, and its gradient is then 0. An ε
+below ten machine epsilons of the loss is warned about.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -26,6 +28,7 @@ from ..core import (
     Order,
     Params,
     count_parameters,
+    float_dtype,
 )
 from ._probes import check_chunk_size, check_positive, map_chunks, real_arrays, real_loss, scalar, unflatten
 
@@ -66,6 +69,18 @@ def _divide(differences: Float[Array, " count"], step: Float[Array, ""]) -> Floa
     return differences / jnp.full(differences.shape, step, differences.dtype)
 
 
+def _warn_of_rounding(eps: Any, params: Params) -> None:
+    """Say so if differences will be mostly rounding, which looks like training that does not get on."""
+    dtype = float_dtype(params)
+    least = 10.0 * float(jnp.finfo(dtype).eps)
+    if isinstance(eps, int | float) and eps < least:
+        warnings.warn(
+            f"eps={eps!r} is lost in the rounding of {dtype.name}: the difference of two losses is then noise, or 0. "
+            f"Take {least:.0e} at the very least, 100 times as much to be safe.",
+            stacklevel=2,
+        )
+
+
 class CentralDifference(AbstractEstimator):
     """Central differences: 2 evaluations a parameter, and one at the point itself.
 
@@ -97,6 +112,7 @@ class CentralDifference(AbstractEstimator):
 
     def init(self, params: Params) -> Any:
         """No state."""
+        _warn_of_rounding(self.eps, params)
         return ()
 
     def estimate(
@@ -143,6 +159,7 @@ class ForwardDifference(AbstractEstimator):
 
     def init(self, params: Params) -> Any:
         """No state."""
+        _warn_of_rounding(self.eps, params)
         return ()
 
     def estimate(
