@@ -55,7 +55,10 @@ def run(arguments: list[str]) -> int:
     name, config = recipe_of(folder)
     recipe = find(name).load()
     if recipe.export is None:
-        raise UsageError(f"the recipe '{name}' has nothing to export. In Python: hardgrad.export.export_bundle.")
+        raise UsageError(
+            f"the recipe '{name}' has nothing to export by itself. In Python: hg.training.trained_model gives its model,\n"
+            "hg.export.export_bundle ships a function of it, hardgrad.spiking.to_nir a spiking network."
+        )
     with float64() if recipe.float64(config) else contextlib.nullcontext():
         experiment = recipe.experiment(config)
         model, parameters = trained_model(folder, experiment.model, which=options.params)
