@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toys import METHOD, Line, close, fit, line, rows, same, squares, telemetry
+from toys import METHOD, SGD, Line, close, fit, line, rows, same, squares, telemetry
 
 import hardgrad as hg
 from hardgrad.core import UsageError
@@ -59,9 +62,13 @@ def test_a_stream_of_validation_data(execution):
         assert a.metrics["val_loss"] == pytest.approx(b.metrics["val_loss"], rel=1e-6)
 
 
+def slope_alone(model):
+    """Zero, and yet with a gradient: what is reported is of the rows alone."""
+    return jnp.sum(model.weight - jax.lax.stop_gradient(model.weight))
+
+
 def constant(model, batch, controls, key):
-    """Parameters that do not count: what is reported is of the rows alone."""
-    return jnp.mean(batch) + 0.0 * jnp.sum(model.weight), {"peak": jnp.max(batch), "size": jnp.int32(batch.size)}
+    return jnp.mean(batch) + slope_alone(model), {"peak": jnp.max(batch), "size": jnp.int32(batch.size)}
 
 
 @pytest.mark.parametrize("per_dispatch", [None, 1])
@@ -88,7 +95,7 @@ def test_a_step_left_out_leaves_out_its_rows():
     x = np.arange(1.0, 11.0, dtype=np.float32)
 
     def objective(model, batch, controls, key):
-        return jnp.where(batch[0] == 1.0, jnp.nan, jnp.mean(batch)) + 0.0 * jnp.sum(model.weight), {}
+        return jnp.where(batch[0] == 1.0, jnp.nan, jnp.mean(batch)) + slope_alone(model), {}
 
     for size, left in ((4, x[4:]), (8, x[8:])):
         (record,) = fit(objective=objective, data=InMemory(x, batch_size=size, shuffle=False), epochs=1).history
@@ -179,6 +186,13 @@ def test_no_epochs_is_a_run_of_none(tmp_path):
     assert (tmp_path / "run" / "result.json").is_file()
 
 
+@dataclasses.dataclass
+class Table:
+    """Unknown to JAX."""
+
+    x: Any
+
+
 @pytest.mark.parametrize(
     ("problem", "said"),
     [
@@ -194,6 +208,13 @@ def test_no_epochs_is_a_run_of_none(tmp_path):
         ({"batch_size": 2, "data": iter([1.0])}, r"a stream brings its own batches"),
         ({"data": ()}, r"array|batch"),
         ({"data": "text"}, r"arrays|numbers"),
+        ({"data": [rows(), rows()]}, r"a list of 2 tuples of arrays\. If each is a batch: Stream\(batches\)"),
+        ({"data": [{"x": x} for x in rows()]}, r"a list of 2 dicts of arrays\. If each"),
+        ({"data": lambda: iter([rows()])}, r"takes the epoch, and <lambda> does not: Stream\(lambda epoch: "),
+        ({"data": (rows()[0], ["a", "b"]), "batch_size": 2}, r"'1\.0' is the text 'a'\. Number the classes"),
+        ({"data": (rows()[0], ["a", "b"])}, r"'1\.0' is the text 'a'\. Number the classes"),
+        ({"data": Table(rows()[0]), "batch_size": 2}, r"into the dataclass Table\. Register it: jax\.tree_util"),
+        ({"validation": Table(rows()[0])}, r"the validation data must be .* into the dataclass Table"),
         ({"resume": True}, r"resume=True needs the folder"),
         ({"objective": lambda m, b, c, k: jnp.sum(m.weight)}, r"must return \(loss, metrics\)"),
         ({"objective": lambda m, b, c, k: (m.weight, {})}, r"'loss' must be a scalar, got shape \(3,\)"),
@@ -202,6 +223,12 @@ def test_no_epochs_is_a_run_of_none(tmp_path):
 def test_wrong_arguments_are_refused(problem, said):
     with pytest.raises(UsageError, match=said):
         fit(**problem)
+
+
+def test_an_objective_that_is_none_is_refused():
+    # The runtime type check of the suite may be there first.
+    with pytest.raises((UsageError, TypeError), match=r"the objective must be a function .*, got None|parameter 'obj"):
+        fit(objective=None)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +247,51 @@ def test_a_trainer_of_wrong_parts_is_refused(problem, said):
     # The runtime type check of the suite may be there first: either says no before any work.
     with pytest.raises(Exception, match=f"{said}|annotation|type|violates"):
         Trainer(**{"method": METHOD, **problem})
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ((Autodiff(), 1e-2), r"the optimizer must be an Optax transformation, such as optax\.adam\(0\.01\); got 0\.01"),
+        ((Autodiff(), optax.adam), r"such as optax\.adam\(1e-2\); got <function adam"),
+        ((Autodiff, SGD), r"the estimator must be one, such as hg\.Autodiff\(\); got"),
+    ],
+)
+def test_a_method_of_wrong_parts_is_refused(parts, said):
+    # The runtime type check of the suite may be there first: either says no before any work.
+    with pytest.raises(Exception, match=f"{said}|annotation|type|violates"):
+        GradientMethod(*parts)
+
+
+def test_a_list_of_tuples_that_is_meant_as_one_pytree_passes():
+    def objective(model, batch, controls, key):
+        return sum(squares(model, part, controls, key)[0] for part in batch), {}
+
+    one, other = (fit(data=kind([rows(), rows()]), objective=objective).model for kind in (InMemory, tuple))
+    same(one, other)
+
+
+def flat(model, batch, controls, key):
+    return jnp.sum(jnp.round(model.weight + 0.1)) + 0.0 * model.bias, {}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "said"),
+    [(Autodiff(), "the loss has no slope.*hg.audit"), (SPSA(), "does not change where the method")],
+)
+def test_a_run_of_zero_gradients_is_spoken_of_at_its_end(tmp_path, estimator, said):
+    trainer = Trainer(GradientMethod(estimator, SGD))
+    with pytest.warns(UserWarning, match=rf"every gradient was exactly zero, in all 2 epochs(.|\n)*{said}"):
+        fit(trainer, objective=flat, run=tmp_path / "run")
+    with pytest.warns(UserWarning, match="in all 3 epochs"):
+        fit(trainer, objective=flat, run=tmp_path / "run", epochs=3, resume=True)
+
+
+def test_a_gradient_that_is_zero_for_a_while_is_not_spoken_of():
+    later = lambda model, batch, controls, key: (controls["on"] * squares(model, batch, controls, key)[0], {})
+    fit(Trainer(METHOD, plan=Plan(on=lambda p: float(p.epoch))), objective=later)
+    fit(Trainer(METHOD, plan=Plan(freeze=lambda p: True)), objective=flat)
+    fit(epochs=0)
 
 
 def test_non_finite_data_may_be_allowed():

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import NDArray
 
-from ..core import UsageError, leaf_names, whole_number
+from ..core import UsageError, leaf_names, named_leaves, whole_number
+from ._data_checks import check_arrays, check_leaf, check_one_batch, takes_epoch
 
 RowOrder = Callable[[int, int], NDArray[Any]]
 """``order(epoch, seed) -> rows``."""
@@ -38,37 +39,6 @@ class Block:
     steps: int
     rows: NDArray[Any] | None = None
     batches: PyTree = None
-
-
-def check_arrays(data: PyTree, *, what: str, allow_non_finite: bool) -> None:
-    """Refuse data no step could use, before any work is done.
-
-    Raises:
-        UsageError: a leaf is not an array, or holds NaN or infinity where that is not allowed.
-    """
-    for name, leaf in zip(leaf_names(data), jax.tree.leaves(data), strict=True):
-        if not eqx.is_array_like(leaf):
-            raise UsageError(f"{what} must be a pytree of arrays, but '{name}' is a {type(leaf).__name__}.")
-        if not hasattr(leaf, "shape"):
-            raise UsageError(
-                f"{what} must be a pytree of arrays, but '{name}' is the number {leaf!r}: a list counts as a pytree. "
-                "Make it an array: numpy.asarray(...)."
-            )
-        values = np.asarray(leaf)
-        if values.dtype.kind in "OSUMm":
-            raise UsageError(f"{what} must hold numbers, but '{name}' is an array of {values.dtype}.")
-        if values.size == 0:
-            raise UsageError(f"{what}: '{name}' is empty, of shape {values.shape}.")
-        if allow_non_finite or not np.issubdtype(values.dtype, np.inexact):
-            continue
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            where = tuple(int(i) for i in bad[0])
-            raise UsageError(
-                f"{what}: '{name or 'the array'}' holds {values[where]} at {where}, {len(bad)} non-finite of "
-                f"{values.size}. Clean the data, or say InMemory(..., allow_non_finite=True) if the objective "
-                "expects it."
-            )
 
 
 class InMemory:
@@ -193,6 +163,11 @@ class Stream:
                 "data are arrays of rows, a stream of batches, or a function of the epoch that gives one; "
                 f"got {type(source).__name__}. An objective that needs none is given a row to ignore: np.zeros((1, 1))."
             )
+        if callable(source) and not takes_epoch(source):
+            name = getattr(source, "__name__", type(source).__name__)
+            raise UsageError(
+                f"a stream's function takes the epoch, and {name} does not: Stream(lambda epoch: {name}())."
+            )
         self.source, self.batches_per_dispatch = source, batches_per_dispatch
         self._steps = steps_per_epoch
         self._consumed = 0  # batches taken from a one-pass iterator
@@ -258,9 +233,12 @@ def as_feed(data: Any, *, batch_size: int | None, what: str = "the data") -> Fee
         if batch_size is not None:
             raise UsageError(f"give the batch size to {type(data).__name__}(...), not to fit as well.")
         return data
-    leaves = [] if isinstance(data, Iterator) else jax.tree.leaves(data)
-    if leaves and all(eqx.is_array_like(leaf) for leaf in leaves):
+    leaves = {} if isinstance(data, Iterator) else named_leaves(data)
+    if leaves and all(eqx.is_array_like(leaf) for leaf in leaves.values()):
+        check_one_batch(data, what)
         return InMemory(data, batch_size=batch_size, what=what)
+    for name, leaf in leaves.items():
+        check_leaf(name, leaf, what)
     if batch_size is not None:
         raise UsageError("a stream brings its own batches: leave batch_size out.")
     return Stream(data)

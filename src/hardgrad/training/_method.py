@@ -10,7 +10,7 @@ import jax
 import optax
 from jaxtyping import Array, Float, Key
 
-from ..core import AbstractEstimator, Contract, Controls, LossFunction, Metrics, Params, global_norm
+from ..core import AbstractEstimator, Contract, Controls, LossFunction, Metrics, Params, UsageError, global_norm
 from ._transforms import optimizer_diagnostics
 
 
@@ -59,10 +59,22 @@ class GradientMethod(AbstractMethod):
         estimator: such as `Autodiff` or `CentralDifference`.
         optimizer: any Optax transformation. It gets as extra arguments ``controls``, and ``value``,
             ``grad`` and ``value_fn`` for those that search along a line.
+
+    Raises:
+        UsageError: one of the two is something else.
     """
 
     estimator: AbstractEstimator
     optimizer: optax.GradientTransformation
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.estimator, AbstractEstimator):
+            raise UsageError(f"the estimator must be one, such as hg.Autodiff(); got {self.estimator!r}.")
+        if not all(callable(getattr(self.optimizer, name, None)) for name in ("init", "update")):
+            rate = self.optimizer if isinstance(self.optimizer, float) else "1e-2"
+            raise UsageError(
+                f"the optimizer must be an Optax transformation, such as optax.adam({rate}); got {self.optimizer!r}."
+            )
 
     @property
     def contract(self) -> Contract:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import Params, UsageError, black_box_failure, count_parameters, running_state
+from ..core import Order, Params, UsageError, black_box_failure, count_parameters, running_state
 from ._data import Stream
 from ._dispatch import Dispatcher, Launched, batch_rows, rows_that_differ
 from ._job import Job, Settings
@@ -105,6 +106,7 @@ class Session:
                 status = Status.DIVERGED
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
+            run.seconds = before + time.monotonic() - started
             run.between_epochs = False  # some callbacks may not have heard of the epoch: what is saved is saved
         except BaseException as error:
             cause = black_box_failure() if isinstance(error, Exception) else None
@@ -123,6 +125,22 @@ class Session:
         finally:
             self.callbacks.call_all("on_run_end", run, result)
         return result
+
+    def warn_if_nothing_moved(self) -> None:
+        """Say so where every gradient of the run was zero: training then does nothing, and looks as if it did."""
+        norms = [r.metrics.get("gradient_norm") for r in self.history.records if not r.frozen]
+        if not norms or any(norm != 0.0 for norm in norms) or "gradient_norm" in self.trainer.reduce:
+            return
+        way_out = (
+            "the loss does not change where the method looked"
+            if self.trainer.method.contract.order is Order.ZERO
+            else "the loss has no slope, as after a rounding or a step. Look with hg.audit.audit(...) or 'hardgrad "
+            "audit', or take a method of order 0, such as hg.GradientMethod(hg.CentralDifference(), ...)"
+        )
+        warnings.warn(
+            f"every gradient was exactly zero, in all {len(norms)} epochs: nothing was learned from them; {way_out}.",
+            stacklevel=3,
+        )
 
     def _assemble_callbacks(self) -> None:
         given = list(self.trainer.callbacks)
@@ -149,7 +167,7 @@ class Session:
                 if self.streak_ended_it
                 else "no step was finite"
             ),
-            Status.INTERRUPTED: f"interrupted in epoch {run.epoch}",
+            Status.INTERRUPTED: f"interrupted after {run.epoch} of {run.epochs} epochs",
         }
         best = next((c for c in self.callbacks.callbacks if isinstance(c, Best)), None)
         return FitResult(

@@ -42,6 +42,7 @@ from ._storage import write_text
 from .callbacks import Best, Callback
 from .callbacks._base import CallbackList
 
+_SIGNATURE = "objective(model, batch, controls, key) -> (loss, metrics)"
 _PRECISIONS = (None, "bfloat16", "float16", "float32")
 
 
@@ -160,6 +161,8 @@ class Trainer:
         if validation is not None:
             rows = validation_batch(validation, feed)
             held_out = as_feed(validation, batch_size=rows, what="the validation data")
+        if not callable(objective):
+            raise UsageError(f"the objective must be a function {_SIGNATURE}, got {objective!r}.")
         params, rest = split_parameters(model, trainable)
         check_parameters(model, params, trainable)
         session = Session(self, Job(objective, params, rest, feed, held_out, epochs, seed))
@@ -174,6 +177,7 @@ class Trainer:
             jax.disable_jit() if self.execution == "eager" else contextlib.nullcontext(),
         ):
             result = session.fit(resume=resume, until=until, conclude=conclude)
+        session.warn_if_nothing_moved()
         if throw and result.status is Status.DIVERGED:
             raise RunError(f"the run diverged: {result.reason}.")
         return result
