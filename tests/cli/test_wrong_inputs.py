@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 
 import pytest
 
@@ -196,6 +197,26 @@ SEARCH = ("search", "hypercausal-depth", "--quiet", "--out", "new")
 )
 def test_wrong_arguments(capsys, arguments, said):
     assert said in refused(capsys, *arguments)
+
+
+def test_a_terminal_gets_short_lines_and_a_log_whole_ones(capsys, monkeypatch):
+    """Words, paths and commands stay whole: they are copied."""
+    command = "hardgrad run hypercausal-depth --help"
+    given = ["run", "hypercausal-depth", "--" + 40 * "x"]
+    assert main(given) == 2
+    (whole,) = capsys.readouterr().err.splitlines()
+    assert len(whole) > 80
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(given) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert " ".join(lines) == whole
+    assert max(map(len, lines)) <= 80
+    assert any(command in line for line in lines)
+    path = "/".join(["a-long-name"] * 10)
+    assert main(["report", path]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{path}." in lines  # a line of its own, although it is longer
+    assert any("'hardgrad run'" in line for line in lines)
 
 
 SIGNAL = {"amp": 0.1, "fn": "sin", "omega": 0.3, "phase": 0.0}

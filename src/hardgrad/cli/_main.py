@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
 
 _COMMANDS = {
@@ -24,6 +26,9 @@ _COMMANDS = {
     "bench": "say how fast a recipe trains here, and what a step costs",
     "export": "make a bundle of a run's model, to use without its code",
 }
+
+_STUCK = "\0"  # in place of a blank that is not to be broken at
+_TOGETHER = re.compile(r"(?<!\w)'[^'\n]+'(?!\w)|hardgrad [a-z]+(?: (?:[A-Z]+\b|\S*[-/=.]\S*))*")
 
 _HELP = """\
 usage: hardgrad COMMAND [...]
@@ -72,12 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _call(command: str, arguments: list[str]) -> int:
     _be_quiet()
+    begun = False
     try:
-        return int(importlib.import_module(f".{command}_command", __package__).run(arguments))
+        module = importlib.import_module(f".{command}_command", __package__)
+        begun = True
+        return int(module.run(arguments))
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
     except KeyboardInterrupt:
-        return _fail("interrupted.", 130)
+        return _fail("interrupted." if begun else "interrupted before anything was begun.", 130)
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -107,5 +115,16 @@ def _be_quiet() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"hardgrad: {message}", file=sys.stderr)
+    text = f"hardgrad: {message}"
+    print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)  # a log keeps whole lines
     return code
+
+
+def _wrapped(text: str) -> str:
+    """`text` for a terminal: no line is broken inside a word, in what is quoted, or in a command to be typed."""
+    joined = _TOGETHER.sub(lambda found: found[0].replace(" ", _STUCK), text)
+    lines = [
+        textwrap.fill(line, 80, break_long_words=False, break_on_hyphens=False, drop_whitespace=True)
+        for line in joined.splitlines()
+    ]
+    return "\n".join(lines).replace(_STUCK, " ")
