@@ -12,12 +12,12 @@ import tyro
 from ..core import UsageError
 from ..search import SearchFolder
 from ..training import RunFolder, Status
-from ..training.callbacks import ProgressBar
-from ..zoo import resume, resume_search
+from ..training.callbacks import Callback, ProgressBar
+from ..zoo import Launched, resume, resume_search
 from ..zoo._matrix import MatrixFolder
 from . import matrix_command
 from ._options import parse, tell, unset
-from .run_command import finish
+from .run_command import trained
 from .search_command import told
 
 
@@ -50,10 +50,15 @@ def run(arguments: list[str]) -> int:
     if search:
         return told(lambda: resume_search(options.run, say=None if options.quiet else tell))
     had_ended = _has_ended(RunFolder.open(options.run))
-    done = resume(options.run, callbacks=[] if options.quiet else [ProgressBar()], until=options.until)
-    if had_ended:
-        tell("This run had ended: nothing was left to train. It concluded:\n")
-    return finish(done)
+
+    def go(stopping: Callback) -> Launched:
+        callbacks = [stopping] if options.quiet else [ProgressBar(), stopping]
+        done = resume(options.run, callbacks=callbacks, until=options.until)
+        if had_ended:
+            tell("This run had ended: nothing was left to train. It concluded:\n")
+        return done
+
+    return trained(go)
 
 
 def _has_ended(folder: RunFolder) -> bool:

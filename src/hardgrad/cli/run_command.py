@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -11,10 +12,11 @@ import tyro
 
 from ..core import UsageError
 from ..training import Status
-from ..training.callbacks import ProgressBar, TensorBoard
-from ..zoo import Launched, find, launch
+from ..training.callbacks import Callback, ProgressBar, TensorBoard
+from ..zoo import Launched, RunInterrupted, find, launch
 from ..zoo._config import read_config
 from ._options import parse, show_path, tell, unset
+from ._stopping import Stopping
 
 _USAGE = """\
 usage: hardgrad run RECIPE [options]
@@ -56,11 +58,35 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
         return 0
-    name, general, config = recipe_options("run", RunOptions(), arguments)
-    callbacks: list[Any] = [] if general.quiet else [ProgressBar()]
-    if general.tensorboard:
-        callbacks.append(TensorBoard())
-    return finish(launch(name, config, run=general.out, callbacks=callbacks, until=general.until))
+
+    def go(stopping: Callback) -> Launched:
+        name, general, config = recipe_options("run", RunOptions(), arguments)
+        callbacks = [stopping] if general.quiet else [ProgressBar(), stopping]
+        if general.tensorboard:
+            callbacks.append(TensorBoard())
+        return launch(name, config, run=general.out, callbacks=callbacks, until=general.until)
+
+    return trained(go)
+
+
+def trained(go: Callable[[Callback], Launched]) -> int:
+    """Train a run; print what it concluded, or after Ctrl-C how to go on.
+
+    Args:
+        go: what trains it, with a callback besides its own.
+    """
+    stopping = Stopping()
+    try:
+        with stopping.announced():
+            done = go(stopping)
+    except RunInterrupted as interrupt:
+        path = show_path(interrupt.path)
+        tell(f"\ninterrupted: what is saved is saved\nrun: {path}    go on: hardgrad resume {path}")
+        return 130
+    except KeyboardInterrupt:
+        tell("\ninterrupted before the run began: there is nothing to resume")
+        return 130
+    return finish(done)
 
 
 def recipe_options(

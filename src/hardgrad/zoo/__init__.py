@@ -11,6 +11,7 @@ from ._registry import find as find
 
 if TYPE_CHECKING:
     from ._launch import Launched as Launched
+    from ._launch import RunInterrupted as RunInterrupted
     from ._launch import launch as launch
     from ._launch import recipe_of as recipe_of
     from ._launch import resume as resume
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _LATER = {
     "Launched": "_launch",
+    "RunInterrupted": "_launch",
     "launch": "_launch",
     "recipe_of": "_launch",
     "resume": "_launch",

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from ..core import UsageError
-from ..training import EpochRecord, FitResult, Run, RunFolder
+from ..training import EpochRecord, FitResult, Run, RunFolder, Status
 from ..training._storage import disk_errors
 from ..training.callbacks import Callback
 from ._config import from_json
@@ -58,6 +58,29 @@ class Launched:
     notes: tuple[str, ...] = ()
 
 
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a run that had begun, before it concluded. It can be resumed.
+
+    Args:
+        path: its folder.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(str(path))
+        self.path = path
+
+
+@contextlib.contextmanager
+def _told_where(path: Path) -> Iterator[None]:
+    """Have Ctrl-C name the run, if there is one by then."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if RunFolder(path).config_path.is_file():
+            raise RunInterrupted(path) from interrupt
+        raise
+
+
 def launch(
     name: str,
     config: Any = None,
@@ -77,16 +100,19 @@ def launch(
 
     Raises:
         UsageError: an unknown recipe, another recipe's config, or a folder in use.
+        RunInterrupted: by a Ctrl-C that is not part of the result: a second one, or one after training.
     """
     recipe = find(name).load()
     config = recipe.config() if config is None else config
     if not isinstance(config, recipe.config):
         raise UsageError(f"the recipe '{name}' takes a {recipe.config.__qualname__}, got {config!r}.")
     if run is not None:
-        return _run(name, config, Path(run), callbacks, resume=False, until=until)
+        with _told_where(Path(run)):
+            return _run(name, config, Path(run), callbacks, resume=False, until=until)
     path = reserve_run(name)
     try:
-        return _run(name, config, path, callbacks, resume=False, until=until)
+        with _told_where(path):
+            return _run(name, config, path, callbacks, resume=False, until=until)
     finally:
         if path.is_dir() and not any(path.iterdir()):  # it came to nothing
             path.rmdir()
@@ -103,9 +129,11 @@ def resume(run: str | os.PathLike[str], *, callbacks: Sequence[Callback] = (), u
     Raises:
         UsageError: not a run, or not one of a recipe.
         CheckpointError: the checkpoint is damaged.
+        RunInterrupted: see `launch`.
     """
-    name, config = recipe_of(RunFolder.open(run))
-    return _run(name, config, Path(run), callbacks, resume=True, until=until)
+    with _told_where(Path(run)):
+        name, config = recipe_of(RunFolder.open(run))
+        return _run(name, config, Path(run), callbacks, resume=True, until=until)
 
 
 def train_quietly(name: str, config: Any, run: Path, *, until: int, resume: bool) -> FitResult:
@@ -160,6 +188,8 @@ def _run(
         with np.errstate(all="ignore"):  # a diverged run's metrics are not finite, and say so themselves
             conclusion = experiment.conclude(result)
         notes = [*conclusion.notes, *([SMOKE_NOTE] if smoke else [])]
+        if result.status is Status.INTERRUPTED:
+            notes.append(f"Interrupted after {result.epochs} of {experiment.epochs} epochs: the figures are of these.")
         said = {"headline": conclusion.headline, "lines": list(conclusion.lines), "notes": notes}
         content = {"recipe": name, **said, **conclusion.result}
         kept.append((conclusion, {**result.summary(), **content}))
