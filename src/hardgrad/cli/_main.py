@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
 
 _COMMANDS = {
@@ -24,6 +26,9 @@ _COMMANDS = {
     "bench": "say how fast a recipe trains here, and what a step costs",
     "export": "make a bundle of a run's model, to use without its code",
 }
+
+_STUCK = "\0"  # in place of a blank that is not to be broken at
+_TOGETHER = re.compile(r"(?<!\w)'[^'\n]+'(?!\w)|hardgrad [a-z]+(?: (?:[A-Z]+\b|\S*[-/=.]\S*))*")
 
 _HELP = """\
 usage: hardgrad COMMAND [...]
@@ -110,5 +115,16 @@ def _be_quiet() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"hardgrad: {message}", file=sys.stderr)
+    text = f"hardgrad: {message}"
+    print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)  # a log keeps whole lines
     return code
+
+
+def _wrapped(text: str) -> str:
+    """`text` for a terminal: no line is broken inside a word, in what is quoted, or in a command to be typed."""
+    joined = _TOGETHER.sub(lambda found: found[0].replace(" ", _STUCK), text)
+    lines = [
+        textwrap.fill(line, 80, break_long_words=False, break_on_hyphens=False, drop_whitespace=True)
+        for line in joined.splitlines()
+    ]
+    return "\n".join(lines).replace(_STUCK, " ")
