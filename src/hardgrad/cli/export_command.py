@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
     recipe = find(name).load()
     if recipe.export is None:
         raise UsageError(
-            f"the recipe '{name}' has nothing to export by itself. In Python: hg.training.trained_model has its model,\n"
+            f"the recipe '{name}' has nothing to export by itself. In Python: hg.training.trained_model loads it,\n"
             "hg.export.export_bundle ships a function of it, hardgrad.spiking.to_nir a spiking network."
         )
     with float64() if recipe.float64(config) else contextlib.nullcontext():

@@ -17,6 +17,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from ..core import (
@@ -72,7 +73,7 @@ def _divide(differences: Float[Array, " count"], step: Float[Array, ""]) -> Floa
 def _warn_of_rounding(eps: Any, params: Params) -> None:
     """Say so if differences will be mostly rounding, which looks like training that does not get on."""
     dtype = float_dtype(params)
-    least = 10.0 * float(jnp.finfo(dtype).eps)
+    least = 10.0 * float(np.finfo(dtype).eps)
     if isinstance(eps, int | float) and eps < least:
         warnings.warn(
             f"eps={eps!r} is lost in the rounding of {dtype.name}: the difference of two losses is then noise, or 0. "
