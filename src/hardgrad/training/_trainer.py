@@ -177,7 +177,8 @@ class Trainer:
             jax.disable_jit() if self.execution == "eager" else contextlib.nullcontext(),
         ):
             result = session.fit(resume=resume, until=until, conclude=conclude)
-        session.warn_if_nothing_moved()
+        if result.status is not Status.DIVERGED:
+            session.warn_if_nothing_moved()
         if throw and result.status is Status.DIVERGED:
             raise RunError(f"the run diverged: {result.reason}.")
         return result
