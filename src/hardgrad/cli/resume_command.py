@@ -30,7 +30,7 @@ class Options:
     until: Annotated[int | None, unset("INT")] = None
     """pause the run after so many of its epochs"""
     quiet: bool = False
-    """no progress bar"""
+    """no progress, neither as a bar nor as lines"""
 
 
 def run(arguments: list[str]) -> int:
