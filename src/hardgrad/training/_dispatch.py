@@ -12,12 +12,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core import Params, Progress, UsageError, float_dtype, running_state
 from ._data import Block, Feed, InMemory, Stream
@@ -37,6 +36,7 @@ from ._program import (
     validate_block,
     validate_compiled,
 )
+from ._record import reduce_steps, rows_that_differ
 from ._step import TrainState
 from ._together import Executor
 
@@ -228,12 +228,8 @@ class Dispatcher:
                 for name, value in packed.unpack()["validation"].items():
                     found.setdefault(name, []).append(float(value))
                 rows.append(batch_rows(block, stream))
-        differing = rows_that_differ(rows)
-        weights = [1] * len(rows) if differing is None else differing.tolist()
-        return {
-            f"val_{name}": sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
-            for name, values in found.items()
-        }
+        weights = rows_that_differ(rows)
+        return {f"val_{name}": reduce_steps(np.array(values), "mean", weights) for name, values in found.items()}
 
     def validate(self, params: Params, controls: dict[str, Any]) -> dict[str, float]:
         """Loss and metrics on the validation data under their ``val_`` names, outside of a run."""
@@ -289,12 +285,6 @@ def _cut(block: Block, start: int, stop: int) -> Block:
         return block
     rows = None if block.rows is None else block.rows[start:stop]
     return Block(stop - start, rows, jax.tree.map(lambda x: x[start:stop], block.batches))
-
-
-def rows_that_differ(rows: Sequence[int | None]) -> NDArray[Any] | None:
-    """Rows of each step's batch; None where all have as many, or one has no common leading axis."""
-    counts = [count for count in rows if count is not None]
-    return np.array(counts) if len(counts) == len(rows) and len(set(counts)) > 1 else None
 
 
 def batch_rows(block: Block, feed: Feed) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ def reduce_steps(values: NDArray[Any], reducer: Reducer, rows: NDArray[Any] | No
         return float(np.sum(values * (rows / rows.sum()), dtype=np.float64))
     function = _REDUCERS[reducer] if isinstance(reducer, str) else reducer
     return float(function(values))
+
+
+def rows_that_differ(rows: Sequence[int | None]) -> NDArray[Any] | None:
+    """Rows of each step's batch; None where all have as many, or one has no common leading axis."""
+    counts = [count for count in rows if count is not None]
+    return np.array(counts) if len(counts) == len(rows) and len(set(counts)) > 1 else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from ..core import Order, Params, UsageError, black_box_failure, count_parameters, running_state
 from ._data import Stream
-from ._dispatch import Dispatcher, Launched, batch_rows, rows_that_differ
+from ._dispatch import Dispatcher, Launched, batch_rows
 from ._job import Job, Settings
 from ._program import Flat, Named
-from ._record import EpochRecord, reduce_steps
+from ._record import EpochRecord, reduce_steps, rows_that_differ
 from ._run import FitResult, Run, Status
 from ._step import initial_state
 from ._together import TOGETHER, NotAlike

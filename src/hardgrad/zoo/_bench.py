@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Loss, Params, UsageError, named_key, running_state, split_parameters
-from ..training import EpochRecord, FitResult, Run, Trainer
+from ..training import EpochRecord, Run
 from ..training._data import as_feed, first_batches
 from ..training._folder import environment
 from ..training.callbacks import Callback
@@ -109,9 +109,9 @@ def bench(name: str, config: Any, *, seconds: float = 10.0) -> Speed:
             raise UsageError(f"epochs must be at least {_LEAST + 1}: the first is compiled, the others are timed.")
         everything = _Clock(seconds)
         own = [one for one in experiment.trainer.callbacks if not isinstance(one, EpochLines)]
-        _train(experiment, [*own, everything], validation=experiment.validation, run=Path(scratch) / "run")
+        experiment.fit([*own, everything], run=Path(scratch) / "run")
         bare = _Clock(seconds)
-        result = _train(experiment, [bare])
+        result = experiment.fit([bare], validate=False)
         if min(len(everything.ends), len(bare.ends)) <= _LEAST:
             raise UsageError(f"the recipe stopped after {len(everything.ends)} epochs: there is nothing to time.")
         return Speed(
@@ -146,19 +146,6 @@ class _Clock(Callback):
     def apart(self) -> list[float]:
         """Seconds of each epoch but the first."""
         return [after - before for before, after in zip(self.ends, self.ends[1:], strict=False)]
-
-
-def _train(experiment: Experiment, callbacks: list[Callback], **given: Any) -> FitResult:
-    trainer: Trainer = dataclasses.replace(experiment.trainer, callbacks=callbacks)
-    return trainer.fit(
-        experiment.model,
-        experiment.objective,
-        experiment.data,
-        epochs=experiment.epochs,
-        batch_size=experiment.batch_size,
-        seed=experiment.seed,
-        **given,
-    )
 
 
 def _evaluation(experiment: Experiment) -> float:

@@ -198,15 +198,8 @@ def _run(
     with float64() if recipe.float64(config) else contextlib.nullcontext():
         experiment = recipe.experiment(config)
         own = [one for one in experiment.trainer.callbacks if not (quiet and isinstance(one, EpochLines))]
-        trainer = dataclasses.replace(experiment.trainer, callbacks=(*own, *callbacks))
-        result = trainer.fit(
-            experiment.model,
-            experiment.objective,
-            experiment.data,
-            epochs=experiment.epochs,
-            validation=experiment.validation,
-            batch_size=experiment.batch_size,
-            seed=experiment.seed,
+        result = experiment.fit(
+            (*own, *callbacks),
             run=path,
             resume=resume,
             until=until,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core import Objective
 from ..export import Exportable
 from ..training import FitResult, RunFolder, Trainer
-from ..training.callbacks import Mode
+from ..training.callbacks import Callback, Mode
 
 SMOKE_NOTE = "This is a smoke run: nothing can be read from its figures."
 
@@ -60,6 +60,25 @@ class Experiment:
     batch_size: int | None = None
     seed: int = 0
     ties: tuple[tuple[str, Mode], ...] = ()
+
+    def fit(self, callbacks: Sequence[Callback], *, validate: bool = True, **given: Any) -> FitResult:
+        """Train.
+
+        Args:
+            callbacks: in the place of the trainer's own.
+            validate: whether the validation data are looked at.
+            given: what else `Trainer.fit` is to be told: ``run``, ``resume``, ...
+        """
+        return dataclasses.replace(self.trainer, callbacks=callbacks).fit(
+            self.model,
+            self.objective,
+            self.data,
+            epochs=self.epochs,
+            validation=self.validation if validate else None,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            **given,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
