@@ -178,23 +178,20 @@ def _at(found: Audit, radius: float) -> Agreement | None:
 
 
 def _without(found: Audit) -> str:
-    """What needs no derivative, by the number of parameters."""
+    """What needs no derivative, by the number of parameters; first what the matrix has ahead on its black box."""
     n, sigma, widest = found.parameters, _sigma(found), _widest(found)
     spread = f"{found.agreements[-1].sigma:.1g}"  # a population begins wide
     if n <= _FEW:
         smooth = widest is not None and widest.linear.value >= _LINEAR
-        first = (
-            f"CentralDifference({widest.distance:.1g})"
-            if smooth and widest is not None
-            else f"EvolutionMethod(CMAES(16, {spread}))"
+        second = (
+            f"CentralDifference({widest.distance:.1g})" if smooth and widest is not None else f"AntitheticNES({sigma})"
         )
-        second = f"EvolutionMethod(CMAES(16, {spread}))" if smooth else f"AntitheticNES({sigma})"
-        return f"{first}: {n} parameters are few; else {second}"
+        return f"EvolutionMethod(CMAES(16, {spread})): {n} parameters are few; else {second}"
     if n <= _SOME_HUNDRED:
         return f"EvolutionMethod(CMAES(32, {spread})) or AntitheticNES({sigma}, pairs=32), for {n} parameters"
     return (
-        f"AntitheticNES({sigma}, pairs=64) or SPSA({sigma}, directions=64), or EvolutionMethod(OpenES(64, {spread}, "
-        f"optax.adam(1e-2))); with {n:,} parameters expect noise about {math.sqrt(n / 64):.0f} times the signal"
+        f"EvolutionMethod(OpenES(64, {spread}, optax.adam(1e-2))), AntitheticNES({sigma}, pairs=64) or SPSA({sigma}, "
+        f"directions=64); with {n:,} parameters expect noise about {math.sqrt(n / 64):.0f} times the signal"
     )
 
 
